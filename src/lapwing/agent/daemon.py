@@ -28,6 +28,7 @@ import msgspec
 
 from lapwing import __version__
 from lapwing.agent import cgroups, housekeeping, one_off, processes, state, watching
+from lapwing.agent.autoscaler import Autoscaler
 from lapwing.agent.context import Context
 from lapwing.agent.desired_watcher import DesiredStateWatcher, Key
 from lapwing.agent.environment import Environment
@@ -84,6 +85,9 @@ class Agent:
             self._check_machine,
         )
         self.meter = Meter(settings, self.envoy, self._states)
+        self.autoscaler = Autoscaler(
+            self.envoy, lambda: [e.maintenance.scaler for e in self.environments.values()]
+        )
         self.watcher = DesiredStateWatcher(
             self.repository,
             settings.agent / "agent.log",
@@ -130,6 +134,7 @@ class Agent:
             asyncio.create_task(self.watcher.run()),
             asyncio.create_task(self._tick()),
             asyncio.create_task(self.meter.run()),
+            asyncio.create_task(self.autoscaler.run()),
         ]
         self._record.ready = True
         self._write_record()

@@ -116,6 +116,7 @@ class Environment:
             if commit == self.state.commit:
                 continue
             await self._apply_maintenance(document)
+            await self.maintenance.scaler.settle()
             decision = decide(document, self.state)
             if decision.intent is Intent.NOTHING:
                 await self._accept(commit, document)

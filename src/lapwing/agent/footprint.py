@@ -9,7 +9,7 @@ counted once (the largest share of one process). The sum of resident sizes would
 by forked workers several times. For this the kernel walks every page (20 ms for 700 MiB), so memory
 is read less often than CPU.
 
-Sources: proc_pid_stat(5), proc_pid_smaps(5).
+Sources: proc_pid_stat(5), proc_pid_smaps(5), proc_meminfo(5).
 """
 
 from __future__ import annotations
@@ -46,6 +46,16 @@ def footprints(leaders: Iterable[int], *, memory: bool = True) -> dict[int, Foot
             if session in wanted:
                 members.setdefault(session, []).append(pid)
     return {leader: _footprint(pids, memory) for leader, pids in members.items()}
+
+
+def machine_memory() -> tuple[int, int]:
+    """Return the memory of the machine, and what is available without swapping, in bytes.
+
+    Raises OSError where there is no /proc.
+    """
+    lines = _read("/proc/meminfo").splitlines()
+    sizes = {name: rest.split() for name, _, rest in (line.partition(b":") for line in lines)}
+    return int(sizes[b"MemTotal"][0]) * 1024, int(sizes[b"MemAvailable"][0]) * 1024
 
 
 def _processes() -> Iterable[int]:

@@ -16,10 +16,12 @@ The functions here change the state they are given and do no I/O.
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable, Iterable, Mapping
 
+import msgspec
+
 from lapwing.agent.processes import SUCCESS
-from lapwing.agent.proxy.model import Counters
 from lapwing.agent.state import EnvironmentState, Generation, Replica, RolloutRecord, Slot
 from lapwing.plan.model import Service
 
@@ -79,18 +81,49 @@ def create_candidates(
                 rollout.candidates[service] = warm.number
                 for replica in warm.replicas:
                     replica.restarts = replica.crashes = 0
-            more = range(len(warm.replicas), wanted.replicas)
-            ports = distinct_ports(
-                [r.port for r in warm.replicas], len(more), functools.partial(port, wanted)
-            )
-            warm.replicas += [Replica(index=i, port=p) for i, p in zip(more, ports, strict=True)]
+            count = wanted.replicas - len(warm.replicas)
+            warm.replicas += new_replicas(state, warm, count, functools.partial(port, wanted))
     for service in sorted({*rollout.services_with("start"), *rollout.services_with("switch")}):
         spec = rollout.document.services[service]
         number = rollout.candidates.get(service)
         if spec.kind == "job" or (number is not None and state.numbered(number) is not None):
             continue
-        ports = distinct_ports([], spec.replicas, functools.partial(port, spec))
+        active = state.of(service, "active")
+        count = spec.replica_count(len(active.replicas) if active else 0)
+        ports = distinct_ports([], count, functools.partial(port, spec))
         rollout.candidates[service] = add_candidate(state, service, spec, ports, now).number
+
+
+def new_replicas(
+    state: EnvironmentState, generation: Generation, count: int, port: Callable[[], int]
+) -> list[Replica]:
+    """Return `count` more replicas for a generation, which are not in it yet.
+
+    Their index is that of none of its replicas, also of those that drain or are being stopped.
+    """
+    parts = [g for g in state.with_processes if g.number == generation.number]
+    used = {r.index for g in parts for r in g.replicas}
+    free = (i for i in itertools.count() if i not in used)
+    ports = distinct_ports((r.port for r in generation.replicas), count, port)
+    return [Replica(index=i, port=p) for i, p in zip(free, ports, strict=False)]
+
+
+def split_off(state: EnvironmentState, generation: Generation, count: int) -> None:
+    """Remove `count` replicas of a generation, those not ready first, and let them drain.
+
+    They become a generation of the same number, so their processes and their cluster stay theirs.
+    Their deadline begins when Envoy knows it (`split_parts`).
+    """
+    order = sorted(generation.replicas, key=lambda r: (r.ready, -r.index))
+    surplus = order[:count]
+    generation.replicas = [r for r in generation.replicas if r not in surplus]
+    part = msgspec.structs.replace(generation, replicas=surplus, role="draining", deadline=None)
+    state.generations.append(part)
+
+
+def split_parts(state: EnvironmentState) -> list[Generation]:
+    """Return the replicas that were split off a generation and whose deadline has not begun."""
+    return [g for g in state.generations if g.role == "draining" and g.deadline is None]
 
 
 def distinct_ports(taken: Iterable[int], count: int, port: Callable[[], int]) -> list[int]:
@@ -208,19 +241,20 @@ def _referenced(state: EnvironmentState) -> set[int]:
 
 
 def drained(
-    state: EnvironmentState, counters: Mapping[str, Counters], now: float
+    state: EnvironmentState, active: Mapping[str, Mapping[int, int]], now: float
 ) -> list[Generation]:
     """Return the draining generations that may stop.
 
-    No request is active, or the deadline has passed.
+    No request is in progress, or the deadline has passed. `active` are the requests in progress by
+    cluster and port.
     """
     done = []
     for generation in state.generations:
         if generation.role != "draining" or generation.deadline is None:
             continue
         began = generation.deadline - max(generation.spec.rollout.drain, MIN_DRAIN)
-        counted = counters.get(state.cluster_name(generation))
-        quiet = counted is None or counted.active_requests == 0
+        counted = active.get(state.cluster_name(generation), {})
+        quiet = not any(counted.get(r.port) for r in generation.replicas)
         if now > generation.deadline or (quiet and now > began + MIN_DRAIN):
             done.append(generation)
     return done

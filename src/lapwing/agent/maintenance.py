@@ -10,8 +10,6 @@ import math
 import time
 from collections.abc import Callable
 
-import msgspec
-
 from lapwing.agent import (
     generations,
     one_off,
@@ -26,6 +24,7 @@ from lapwing.agent.launch import JOB_LABEL, Launcher
 from lapwing.agent.processes import Identity
 from lapwing.agent.replicas import Replicas
 from lapwing.agent.resources.servers import Servers
+from lapwing.agent.scaler import Scaler
 from lapwing.agent.state import Generation, JobRun
 from lapwing.agent.stopping import Stopping
 from lapwing.agent.store import Store
@@ -61,6 +60,7 @@ class Maintenance:
         self._replicas = replicas
         self._servers = servers
         self.stopping = Stopping(store, launcher, replicas, self._note_unremoved)
+        self.scaler = Scaler(context, store, replicas, self.stopping)
         self._prefix = f"{self.state.stack}/{self.state.environment}/"
         self.advice = Advice(context, store, launcher)
         self._scanned = -math.inf
@@ -205,7 +205,7 @@ class Maintenance:
     async def tidy(self) -> None:
         """Complete a rollout or a restart; when everything is to stop, drain it.
 
-        Removes preview routes and unused host names, and stops surplus replicas; after `down` also
+        Removes preview routes and unused host names, and drains surplus replicas; after `down` also
         one-off commands.
         """
         document = self.state.document
@@ -223,14 +223,9 @@ class Maintenance:
         if down:
             containers = self._context.runtimes.containers
             await one_off.stop_all(self._context.settings, containers, self._prefix)
+        self.scaler.remove_surplus()
+        await self._store.save()
         await self._context.publisher.publish()
-        for generation in [g for g in self.state.generations if g.role == "active"]:
-            surplus = generation.replicas[generation.spec.replicas :]
-            if surplus:
-                del generation.replicas[generation.spec.replicas :]
-                await self._context.publisher.publish()
-                stopped = msgspec.structs.replace(generation, replicas=surplus)
-                await self.stopping.begin([stopped], generations.MIN_DRAIN)
 
     async def retire(self, retired: list[Generation]) -> None:
         """Remove generations without traffic from Envoy, then begin to stop their processes.
@@ -275,13 +270,16 @@ class Maintenance:
         await self._update_readiness()
         if not self.state.is_deploying:
             self._store.problem = None
+        if parts := generations.split_parts(self.state):
+            await self._context.publisher.publish()
+            for part in parts:
+                generations.start_draining(part, time.monotonic())
         for generation in generations.expired(self.state, now):
             generations.start_draining(generation, now)
         draining = [g for g in self.state.generations if g.role == "draining"]
         if draining:
-            names = [self.state.cluster_name(g) for g in draining]
-            counters = await self._context.publisher.envoy.admin.counters(names)
-            done = generations.drained(self.state, counters, now)
+            active = await self._context.publisher.envoy.admin.active_requests()
+            done = generations.drained(self.state, active, now)
             if done:
                 await self.retire(done)
         self.stopping.proceed()

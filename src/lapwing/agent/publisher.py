@@ -142,18 +142,26 @@ class Publisher:
 
 
 def clusters(state: EnvironmentState) -> list[Cluster]:
-    """Return the clusters of an environment: every generation that listens on ports."""
+    """Return the clusters of an environment: every generation that listens on ports.
+
+    Replicas that were split off it drain in its cluster.
+    """
+    parts: dict[int, list[Generation]] = {}
+    for g in state.generations:
+        if g.spec.kind in ("web", "static") and g.replicas:
+            parts.setdefault(g.number, []).append(g)
+    whole = {n: state.numbered(n) or found[0] for n, found in parts.items()}
     return [
         Cluster(
             name=state.cluster_name(g),
             ports=tuple(r.port for r in g.replicas),
+            draining=tuple(r.port for part in parts[n] if part is not g for r in part.replicas),
             health_path="/" if g.spec.kind == "static" else g.spec.health.path,
             health_host=g.spec.health.host,
             health_interval=g.spec.health.interval,
             health_timeout=g.spec.health.timeout,
         )
-        for g in state.generations
-        if g.spec.kind in ("web", "static") and g.replicas
+        for n, g in whole.items()
     ]
 
 

@@ -1,7 +1,7 @@
 """Keeps the replicas of each generation running.
 
-One watcher task per replica waits for its exit. A replica that exits while its generation is
-starting is not restarted: the start has failed. Any other is restarted, immediately the first time,
+One watcher task per replica waits for its exit. A replica that exits while it is
+started is not restarted: the start has failed. Any other is restarted, immediately the first time,
 then with growing delays, so a service that crashes in a loop costs little. It keeps its port, so
 Envoy's endpoints stay the same.
 """
@@ -52,7 +52,7 @@ class Replicas:
         self._runtime_of = runtime_of
         self._spawning: dict[tuple[int, int], asyncio.Lock] = {}
         self._watchers: dict[tuple[int, int], asyncio.Task[None]] = {}
-        self._starting: set[int] = set()
+        self._starting: set[tuple[int, int]] = set()
 
     async def start(
         self,
@@ -67,7 +67,6 @@ class Replicas:
         Raises ReplicaError when one exits or does not become healthy in time; the others are then
         left running.
         """
-        self._starting.add(generation.number)
         noted = set[str]()
 
         def waiting(reason: str) -> None:
@@ -77,6 +76,8 @@ class Replicas:
                 note(f"{generation.service}: {reason}; waiting up to {timeout:g} s")
 
         wanted = generation.replicas if replicas is None else replicas
+        keys = {(generation.number, replica.index) for replica in wanted}
+        self._starting |= keys
         try:
             async with asyncio.TaskGroup() as group:
                 for replica in wanted:
@@ -94,7 +95,7 @@ class Replicas:
         except BaseExceptionGroup as errors:
             raise _first(errors) from None
         finally:
-            self._starting.discard(generation.number)
+            self._starting -= keys
         for replica in generation.replicas:
             self._watch(generation, replica)
         self._changed()
@@ -167,7 +168,7 @@ class Replicas:
                     how = await runtime.watch(identity, mark, self._log_of(generation, replica))
                 finally:
                     steady.cancel()
-                starting = generation.number in self._starting
+                starting = (generation.number, replica.index) in self._starting
                 replica.ready, replica.last_exit = False, how
                 if not starting:  # Before any wait, so that an observer finds the reason, too.
                     replica.restarts += 1

@@ -187,8 +187,9 @@ class EnvironmentState(msgspec.Struct, kw_only=True):
         return f"{self.stack}/{self.environment}/{generation.service}/{generation.label}"
 
     def numbered(self, number: int) -> Generation | None:
-        """Return the generation with a number, if it still exists."""
-        return next((g for g in self.generations if g.number == number), None)
+        """Return the generation with a number, if it still exists: not replicas split off it."""
+        found = [g for g in self.generations if g.number == number]
+        return min(found, key=lambda g: g.role == "draining", default=None)
 
 
 class FileWriter:

@@ -21,7 +21,6 @@ from lapwing.agent import (
     checks,
     generations,
     logs,
-    ports,
     processes,
     publisher,
     rollout,
@@ -34,7 +33,7 @@ from lapwing.agent.proxy.model import Counters
 from lapwing.agent.replicas import Replicas, is_running
 from lapwing.agent.resources.servers import Servers
 from lapwing.agent.rollout import Action
-from lapwing.agent.state import Generation, Replica, RolloutRecord
+from lapwing.agent.state import Generation, RolloutRecord
 from lapwing.agent.store import Store
 from lapwing.errors import JobError, LapwingError, ReplicaError, SmokeError
 from lapwing.plan.model import JOB_TIMEOUT_S, Document, Service, Smoke
@@ -206,7 +205,8 @@ class Steps:
             active = self.state.of(name, "active")
             if active is not None:
                 await self._maintenance.advice.report_written(active, record.commit)
-        generations.create_candidates(self.state, record, self._free_port, time.monotonic())
+        port = self._maintenance.scaler.free_port
+        generations.create_candidates(self.state, record, port, time.monotonic())
         await self._store.save()
         scaling = [self._scale_up(record, name) for name in record.services_with("adjust")]
         starting = [
@@ -249,14 +249,11 @@ class Steps:
 
     async def _scale_up(self, record: RolloutRecord, name: str) -> None:
         active, spec = self.state.of(name, "active"), record.document.services[name]
-        if active is None or spec.replicas <= len(active.replicas):
-            return
-        indices = range(len(active.replicas), spec.replicas)
-        taken = [r.port for r in active.replicas]
-        ports = generations.distinct_ports(taken, len(indices), lambda: self._free_port(spec))
-        more = [Replica(index=i, port=p) for i, p in zip(indices, ports, strict=True)]
-        await self._replicas.start(active, more, functools.partial(self._note, record))
-        active.replicas.extend(more)
+        present = len(active.replicas) if active else 0
+        count = spec.replica_count(present)
+        if active is not None and count > present:
+            note = functools.partial(self._note, record)
+            await self._maintenance.scaler.add(active, count - present, note)
 
     async def _test_candidates(self, record: RolloutRecord) -> None:
         for generation in self._candidates(record):
@@ -459,9 +456,6 @@ class Steps:
         if unused:
             await self._maintenance.retire(unused)
             await self._maintenance.stopping.ended(unused)
-
-    def _free_port(self, spec: Service) -> int:
-        return 0 if spec.kind == "worker" else ports.free_port(self._context.ports())
 
     def _candidates(self, record: RolloutRecord) -> list[Generation]:
         numbers = [record.candidates[name] for name in sorted(record.candidates)]

@@ -38,9 +38,9 @@ class Stopping:
         self._stopped = stopped
         self._tasks: dict[tuple[int, int], asyncio.Task[None]] = {}
 
-    async def begin(self, generations: Iterable[Generation], delay: float = 0.0) -> None:
-        """Begin to stop generations that Envoy does not know any more, after `delay` seconds."""
-        now = time.monotonic() + delay
+    async def begin(self, generations: Iterable[Generation]) -> None:
+        """Begin to stop generations that Envoy does not know any more."""
+        now = time.monotonic()
         for generation in generations:
             generation.deadline = now + generation.spec.rollout.stop_grace
             self._state.stopping.append(generation)

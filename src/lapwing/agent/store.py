@@ -24,7 +24,7 @@ from lapwing.agent.rollout import State
 from lapwing.agent.state import EnvironmentState, FileWriter
 from lapwing.errors import NoSpaceError
 from lapwing.observed import status
-from lapwing.observed.status import Event
+from lapwing.observed.status import Event, ScalingStatus
 from lapwing.system.sanitize import escape_controls
 
 log = logging.getLogger(__name__)
@@ -96,6 +96,8 @@ class Store:
         """Why the state on disk is not the present one."""
         self._certificate_problem: str | None = None
         self._mask = mask
+        self._scaling: dict[int, ScalingStatus] = {}
+        """The autoscaling of services, by the number of their active generation."""
         self._advice: dict[tuple[int, str], list[str]] = {}
         self._port = port
         self._writer = writer
@@ -143,10 +145,21 @@ class Store:
         with contextlib.suppress(OSError):
             found = report.status(self.state, self._port, problem)
             active = {g.number for g in self.state.generations if g.role == "active"}
+            for service in found.services:
+                generation = self.state.of(service.name, "active")
+                service.scaling = self._scaling.get(generation.number) if generation else None
             found.advice = [
                 text for (n, _), texts in self._advice.items() if n in active for text in texts
             ]
             status.write(self.folder, found)
+
+    def show_scaling(self, number: int, scaling: ScalingStatus) -> None:
+        """Show the autoscaling of a service, of which a generation is active, in the status."""
+        if self._scaling.get(number) != scaling:
+            active = {g.number for g in self.state.generations if g.role == "active"}
+            self._scaling = {n: s for n, s in self._scaling.items() if n in active}
+            self._scaling[number] = scaling
+            self.update_status()
 
     def advise(self, number: int, topic: str, texts: Iterable[str], commit: str | None) -> None:
         """Show advice on a generation in the status, and as events: at a deployment all of it.

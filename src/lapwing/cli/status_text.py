@@ -83,6 +83,7 @@ def _show_parts(context: Context, found: Status) -> None:
         printer.data("")
         rows = [_service_row(s) for s in found.services]
         printer.table(("SERVICE", "PHASE", "ACTIVE", "READY", "RELEASE", "IDLE"), rows)
+        _show_scaling(context, found.services)
         _show_exits(context, found.services)
     scheduled = [(s.name, s.schedule) for s in found.services if s.schedule is not None]
     if scheduled:
@@ -118,6 +119,18 @@ def _show_rollout(context: Context, found: Status) -> None:
         name = found.environment
         context.printer.data(
             f"  {preview}Run `lapwing promote -e {name}` or `lapwing abort -e {name}`."
+        )
+
+
+def _show_scaling(context: Context, services: Sequence[ServiceStatus]) -> None:
+    """Print how many replicas autoscaled services should have, and why."""
+    shown = [(s.name, s.scaling) for s in services if s.scaling]
+    if shown:
+        context.printer.data("")
+    for name, scaling in shown:
+        context.printer.data(
+            f"Autoscaling of {name}: {scaling.wanted} wanted ({scaling.min} to {scaling.max}): "
+            f"{scaling.reason}"
         )
 
 

@@ -117,7 +117,7 @@ COMPUTE = (
         lambda s: any(c.autopilot for c in s.project.clusters),
     ),
     _about(
-        lambda s: [p.part for p in s.facts.pods if p.max > p.min],
+        lambda s: [p.part for p in s.facts.pods if p.max > p.min and not s.on_machine],
         "{} scales with its load by a HorizontalPodAutoscaler.",
         "{} scale with their load by a HorizontalPodAutoscaler.",
     ),
@@ -130,9 +130,10 @@ COMPUTE = (
         "{} runs on spot capacity, which the cloud can reclaim.",
         "{} run on spot capacity, which the cloud can reclaim.",
     ),
-    Claim(
-        "The number of replicas is fixed: there is no autoscaling on a machine.",
-        lambda s: s.on_machine,
+    _about(
+        lambda s: [p.part for p in s.facts.pods if p.max > p.min and s.on_machine],
+        "{} scales with its load: the agent adds and removes replicas.",
+        "{} scale with their load: the agent adds and removes replicas.",
     ),
 )
 

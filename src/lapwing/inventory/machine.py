@@ -35,7 +35,7 @@ def from_document(document: Document) -> Inventory:
             kind=PROCESS,
             component=s.kind,
             min=s.replicas,
-            max=s.replicas,
+            max=s.scale.max if s.scale else s.replicas,
             requests=Requests(_decimal(s.cpu), s.memory),
             images=(s.image,) if s.image else (),
             rollout=None if s.kind == "job" else _rollout(s.rollout),

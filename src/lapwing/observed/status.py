@@ -98,6 +98,15 @@ class SlotStatus(msgspec.Struct, kw_only=True):
     """Seconds for which an idle slot stays warm, at the time of writing."""
 
 
+class ScalingStatus(msgspec.Struct, kw_only=True):
+    """How many replicas an autoscaled service should have, between `min` and `max`, and why."""
+
+    min: int
+    max: int
+    wanted: int
+    reason: str
+
+
 class ServiceStatus(msgspec.Struct, kw_only=True):
     """One service. `draining` counts older generations with open connections."""
 
@@ -108,6 +117,8 @@ class ServiceStatus(msgspec.Struct, kw_only=True):
     active: SlotStatus | None = None
     idle: SlotStatus | None = None
     draining: int = 0
+    scaling: ScalingStatus | None = None
+    """None without autoscaling, and until the load was measured."""
     schedule: ScheduleStatus | None = None
 
 
@@ -178,8 +189,8 @@ class Event(msgspec.Struct, kw_only=True, omit_defaults=True):
     """One event.
 
     `kind`: `state` (a rollout entered a state), `note` (progress in words), `outcome` (a rollout
-    ended), `replica` and `resource` (one crashed or was restarted), `job` (a scheduled run did not
-    succeed), `agent`.
+    ended), `replica` and `resource` (one crashed or was restarted, or their number changed), `job`
+    (a scheduled run did not succeed), `agent`.
     """
 
     time: float

@@ -191,6 +191,7 @@ def _service(
             settle=service.health.settle,
         ),
         replicas=service.replicas.min,
+        scale=_scale(service),
         cpu=service.resources.cpu,
         memory=service.resources.memory,
         env=dict(service.env),
@@ -208,6 +209,18 @@ def _service(
         rollout=_rollout(service),
         headers=headers(service.headers) or UNSET,
         access=_access(service.access, secrets) or UNSET,
+    )
+
+
+def _scale(service: written.Service) -> model.Scale | UnsetType:
+    wanted = service.replicas
+    if not wanted.is_scaled or wanted.max is None or service.kind == "job":
+        return UNSET
+    return model.Scale(
+        max=wanted.max,
+        cpu=(service.resources.cpu or 1.0) * (wanted.cpu or written.SCALE_UP_CPU),
+        requests=wanted.requests,
+        down_after=wanted.scale_down_after,
     )
 
 

@@ -126,6 +126,19 @@ class Schedule(Struct, frozen=True, kw_only=True):
         cron.time_zone(self.timezone)
 
 
+class Scale(Struct, frozen=True, kw_only=True):
+    """How a machine scales a service, between `Service.replicas` and `max` replicas.
+
+    `cpu` (cores) and `requests` (in progress) are what a replica should have on average. The number
+    is lowered when it was too high for `down_after` seconds.
+    """
+
+    max: int
+    cpu: float
+    requests: float | None = None
+    down_after: float = 300.0
+
+
 class SecretVersion(Struct, frozen=True, kw_only=True):
     """A value in the encrypted store: a secret and its version."""
 
@@ -168,6 +181,9 @@ class Service(Struct, frozen=True, kw_only=True):
     route: str | None = None
     health: Health = Health()
     replicas: int = 1
+    """The number of replicas, or their least number with `scale`."""
+    scale: Scale | UnsetType = UNSET
+    """On a machine, its autoscaling; unset for a fixed number of replicas."""
     cpu: float | None = None
     memory: int | None = None
     env: dict[str, str] = {}
@@ -202,6 +218,12 @@ class Service(Struct, frozen=True, kw_only=True):
     def runs_once(self) -> bool:
         """Report whether it is a job that runs at a deployment, and not on a schedule."""
         return self.kind == "job" and self.schedule is UNSET
+
+    def replica_count(self, present: int) -> int:
+        """Return how many replicas it should have now: with `scale`, `present` within limits."""
+        if self.scale is UNSET:
+            return self.replicas
+        return max(self.replicas, min(present, self.scale.max))
 
     def identity(self) -> str:
         """Return a digest of what a running process depends on.

@@ -104,16 +104,45 @@ class Buffering(StrictModel):
     )
 
 
+SCALE_UP_CPU = 0.7
+"""The share of the requested CPU at which replicas are added where `replicas.cpu` is not set."""
+DEFAULT_SCALE_DOWN_S = 300.0
+"""How long fewer replicas have to be enough. It is the default of Kubernetes, too."""
+
+
 class Replicas(StrictModel):
     """The number of replicas of a service."""
 
-    min: int = Field(1, ge=1, le=100, description="Minimum. A machine always runs this number.")
+    min: int = Field(1, ge=1, le=100, description="Minimum.")
     max: int | None = Field(
-        None, ge=1, le=1000, description="Maximum when autoscaling (Kubernetes)."
+        None,
+        ge=1,
+        le=1000,
+        description="Maximum. Above `min`, replicas are added and removed with the load. A machine "
+        "adds none for which its memory is too small.",
     )
     cpu: Percentage | None = Field(
-        None, description="Target CPU utilization of the autoscaler (Kubernetes)."
+        None,
+        description="The CPU that a replica should use on average, as a share of `resources.cpu`; "
+        "on a machine, of one core where that is not set. Default: 70%.",
     )
+    requests: float | None = Field(
+        None,
+        gt=0,
+        description="The requests in progress that a replica should have on average. Only on a "
+        "machine: Kubernetes scales by CPU.",
+    )
+    scale_down_after: Duration = Field(
+        DEFAULT_SCALE_DOWN_S,
+        ge=0,
+        le=3600,
+        description="How long fewer replicas have to be enough before some are removed.",
+    )
+
+    @property
+    def is_scaled(self) -> bool:
+        """Report whether the number follows the load."""
+        return self.max is not None and self.max > self.min
 
 
 class Schedule(StrictModel):

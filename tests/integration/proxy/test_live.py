@@ -281,3 +281,65 @@ async def test_envoy_serves_with_more_clients_than_file_descriptors(
         for writer in writers:
             writer.close()
         await proxy.stop()
+
+
+class Held:
+    """A server whose replies to /hold wait for `release`; it counts all requests."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.release = asyncio.Event()
+
+    async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            path = (await reader.readuntil(b"\r\n\r\n")).split()[1].decode()
+            self.count += path != "/healthz"
+            if path == "/hold":
+                await self.release.wait()
+            writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\nhi")
+            await writer.drain()
+        writer.close()
+
+
+async def test_draining_replicas_complete_requests_and_get_no_new_ones(proxy: Envoy) -> None:
+    """Also when most replicas of the cluster drain, as after a large scale-down."""
+    replicas = [Held() for _ in range(5)]
+    servers = [await asyncio.start_server(r.answer, "127.0.0.1", 0) for r in replicas]
+    ports = tuple(s.sockets[0].getsockname()[1] for s in servers)
+    cluster = Cluster("shop/local/api/blue-1", ports, "/healthz", 0.5)
+    await route(proxy, cluster, "1")
+
+    async def active() -> dict[int, int]:
+        return (await proxy.admin.active_requests())[cluster.name]
+
+    held: list[asyncio.Task[httpx.Response]] = []
+    async with client(proxy) as http, client(proxy) as waiting, asyncio.timeout(60):
+        while set((await active()).values()) <= {0} or 0 in (await active()).values():
+            held.append(asyncio.create_task(waiting.get("/hold", timeout=60)))
+            await asyncio.sleep(0.02)
+        fewer = Cluster(cluster.name, ports[:1], "/healthz", 0.5, draining=ports[1:])
+        await proxy.publish_clusters([fewer])
+        await asyncio.sleep(1)  # A draining replica stays longer than this.
+        before = [r.count for r in replicas]
+        for _ in range(100):
+            assert (await http.get("/")).status_code == 200
+        assert [r.count - b for r, b in zip(replicas, before, strict=True)] == [100, 0, 0, 0, 0]
+        assert 0 not in (await active()).values(), "Requests in progress are counted."
+        for replica in replicas:
+            replica.release.set()
+        assert {(await h).status_code for h in held} == {200}
+        while sum((await active()).values()):
+            await asyncio.sleep(0.02)
+        await proxy.publish_clusters([Cluster(cluster.name, ports[:1], "/healthz", 0.5)])
+        await asyncio.sleep(1)
+        before = [r.count for r in replicas]
+        for _ in range(100):
+            assert (await http.get("/")).status_code == 200
+        assert [r.count - b for r, b in zip(replicas, before, strict=True)] == [100, 0, 0, 0, 0]
+        for server in servers[1:]:
+            server.close()
+        for _ in range(100):
+            assert (await http.get("/")).status_code == 200
+            await asyncio.sleep(0.02)
+        while set(await active()) != {ports[0]}:
+            await asyncio.sleep(0.1)

@@ -19,9 +19,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from lapwing.agent import generations, publisher
 from lapwing.agent.decide import Intent, decide
 from lapwing.agent.generations import CRASH_LOOP, crash_loops, instability
-from lapwing.agent.proxy.model import Counters
-from lapwing.agent.state import EnvironmentState, RolloutRecord
-from lapwing.plan.model import Analysis, Document, Rollout, Service
+from lapwing.agent.state import EnvironmentState, Replica, RolloutRecord
+from lapwing.plan.model import Analysis, Document, Rollout, Scale, Service
 from tests.unit.agent.samples import document, environment, generation, rollout, service
 
 NAMES = ("api", "web", "mailer")
@@ -298,7 +297,7 @@ def test_draining_generation_stays_until_its_last_request() -> None:
     name = state.cluster_name(old)
 
     def gone(active: int, now: float) -> bool:
-        return bool(generations.drained(state, {name: Counters(name, active_requests=active)}, now))
+        return bool(generations.drained(state, {name: {20001: active}}, now))
 
     assert not gone(0, 101.9)
     assert gone(0, 102.1)
@@ -464,3 +463,49 @@ def test_crash_loop_is_rolled_back_only_while_the_old_slot_is_usable() -> None:
     warm.replicas[0].ready = True
     active.spec = service(rollout=Rollout(analysis=None))
     assert crash_loops(state) == []
+
+
+def replicas(*indices: int) -> list[Replica]:
+    return [Replica(index=i, port=20000 + i, pid=i + 1, ready=i != 1) for i in indices]
+
+
+def test_removed_replicas_drain_in_the_cluster_of_their_generation() -> None:
+    """Those that are not ready first, then the newest."""
+    one = generation(1, spec=service(scale=Scale(max=5, cpu=1.0)))
+    one.replicas = replicas(0, 1, 2, 3)
+    state = environment(one)
+    generations.split_off(state, one, 2)
+    assert [r.index for r in one.replicas] == [0, 2]
+    assert state.numbered(1) is one
+    [cluster] = publisher.clusters(state)
+    assert (cluster.ports, set(cluster.draining)) == ((20000, 20002), {20001, 20003})
+    [part] = generations.split_parts(state)
+    assert generations.drained(state, {}, 1e9) == [], "Envoy may not know it yet."
+    generations.start_draining(part, 100.0)
+    active = {state.cluster_name(one): {20000: 1, 20003: 1}}
+    assert generations.drained(state, active, 110.0) == []
+    active[state.cluster_name(one)][20003] = 0
+    assert generations.drained(state, active, 110.0) == [part]
+
+
+def test_added_replicas_have_the_index_of_none_that_still_runs() -> None:
+    one = generation(1)
+    one.replicas = replicas(0, 1, 2)
+    state = environment(one)
+    generations.split_off(state, one, 1)
+    state.stopping.append(msgspec.structs.replace(one, replicas=replicas(3)))
+    ports = iter([20000, 30001, 30002])
+    more = generations.new_replicas(state, one, 2, lambda: next(ports))
+    assert [(r.index, r.port) for r in more] == [(4, 30001), (5, 30002)]
+
+
+def test_candidate_of_a_scaled_service_has_as_many_replicas_as_the_active_generation() -> None:
+    scaled = service("two", replicas=2, scale=Scale(max=4, cpu=1.0))
+    one = generation(1)
+    one.replicas = replicas(0, 1, 2)
+    state = environment(one, running=document(api=service()))
+    record, ports = rollout(document(api=scaled), state), itertools.count(30000)
+    generations.create_candidates(state, record, lambda _: next(ports), 0.0)
+    candidate = state.of("api", "candidate")
+    assert candidate is not None
+    assert len(candidate.replicas) == 3

@@ -94,6 +94,16 @@ class Admin:
             }
         return first
 
+    async def active_requests(self) -> dict[str, dict[int, int]]:
+        """Return the requests in progress by cluster and port of the replica."""
+        found: dict[str, dict[int, int]] = {}
+        for page in await self.get("/clusters?format=json"):
+            for name, ports in parse_active_requests(page).items():
+                sums = found.setdefault(name, {})
+                for port, active in ports.items():
+                    sums[port] = sums.get(port, 0) + active
+        return found
+
     async def route_version(self) -> tuple[str | None, int]:
         """Return the version of the route table in use, and how many were rejected so far.
 
@@ -181,6 +191,19 @@ def parse_clusters(response: bytes) -> dict[str, dict[int, bool]]:
             if address is not None:
                 ports[address["port_value"]] = not failed
         found[cluster["name"]] = ports
+    return found
+
+
+def parse_active_requests(response: bytes) -> dict[str, dict[int, int]]:
+    """Return the requests in progress by cluster and port, from `/clusters?format=json`."""
+    found: dict[str, dict[int, int]] = {}
+    for cluster in msgspec.json.decode(response).get("cluster_statuses", []):
+        ports = found.setdefault(cluster["name"], {})
+        for host in cluster.get("host_statuses", []):
+            address = host["address"].get("socket_address")
+            values = {s["name"]: int(s.get("value", 0)) for s in host.get("stats", [])}
+            if address is not None:
+                ports[address["port_value"]] = values.get("rq_active", 0)
     return found
 
 

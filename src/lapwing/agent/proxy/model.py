@@ -20,8 +20,8 @@ def authority(host: str, port: int) -> str:
 class Cluster:
     """A generation's replicas.
 
-    `ports` are on 127.0.0.1. Without `health_path`, the health check is a TCP connection.
-    `health_interval` and `health_timeout` are seconds.
+    `ports` are on 127.0.0.1; those in `draining` get no new requests. Without `health_path`, the
+    health check is a TCP connection. `health_interval` and `health_timeout` are seconds.
     """
 
     name: str
@@ -30,6 +30,7 @@ class Cluster:
     health_interval: float = 5.0
     health_timeout: float = 2.0
     health_host: str = "localhost"
+    draining: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,13 +84,24 @@ def endpoints_file(cluster: str) -> str:
 
 
 def endpoints(cluster: Cluster, version: str) -> Json:
-    """Render the response of the endpoint discovery service for one cluster."""
-    addresses = [socket_address("127.0.0.1", port) for port in cluster.ports]
+    """Render the response of the endpoint discovery service for one cluster.
+
+    Draining endpoints have a lower priority, too: those of one priority get requests again if more
+    than half of it is unhealthy. Source: Envoy's documentation, "Panic threshold".
+    """
+    localities: list[Json] = []
+    for port in (*cluster.ports, *cluster.draining):
+        endpoint: Json = {"endpoint": {"address": socket_address("127.0.0.1", port)}}
+        if port in cluster.draining:
+            draining = {**endpoint, "health_status": "DRAINING"}
+            localities.append({"priority": 1, "lb_endpoints": [draining]})
+        else:
+            localities.append({"lb_endpoints": [endpoint]})
     return _response(
         version,
         "config.endpoint.v3.ClusterLoadAssignment",
         cluster_name=cluster.name,
-        endpoints=[{"lb_endpoints": [{"endpoint": {"address": a}}]} for a in addresses],
+        endpoints=localities,
     )
 
 

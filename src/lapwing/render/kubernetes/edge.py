@@ -47,6 +47,7 @@ from lapwing.render.kubernetes.objects import (
 )
 from lapwing.render.kubernetes.setting import Digest, Joined, Setting, Tree, join
 from lapwing.stack.fields import ComputeResources
+from lapwing.stack.model import SCALE_UP_CPU
 
 FILE = "edge.yaml"
 WAVE = 6
@@ -149,7 +150,7 @@ def _autoscaler(cluster: ClusterEnvironment, size: EdgeSize) -> dict[str, Tree]:
         cluster, "edge", DEPLOYMENT,
         least=_pods(size),
         most=Setting("edge.maxReplicas", size.max_pods, "Maximum number of Envoy pods."),
-        cpu=round(workloads.SCALE_UP_CPU * 100),
+        cpu=round(SCALE_UP_CPU * 100),
     )  # fmt: skip
 
 

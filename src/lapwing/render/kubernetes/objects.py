@@ -209,19 +209,23 @@ def autoscaler(
     least: Tree,
     most: Tree,
     cpu: Tree,
+    window: int | None = None,
 ) -> dict[str, Tree]:
     """Build the autoscaler of a workload, which is given by its API version and kind.
 
-    `cpu` is the use of requested CPU in per cent at which it adds pods.
+    `cpu` is the use of requested CPU in per cent at which it adds pods, `window` the seconds for
+    which fewer pods have to be enough.
     """
     api, kind = workload
     metric = {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": cpu}}
-    spec = {
+    spec: dict[str, Tree] = {
         "scaleTargetRef": {"apiVersion": api, "kind": kind, "name": name(part)},
         "minReplicas": least,
         "maxReplicas": most,
         "metrics": [{"type": "Resource", "resource": metric}],
     }
+    if window is not None:
+        spec["behavior"] = {"scaleDown": {"stabilizationWindowSeconds": window}}
     return new_object(
         cluster, "autoscaling/v2", "HorizontalPodAutoscaler", part, "scaler", spec=spec
     )

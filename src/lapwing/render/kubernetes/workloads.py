@@ -24,7 +24,7 @@ from lapwing.render.kubernetes.objects import (
     selector,
 )
 from lapwing.render.kubernetes.setting import Joined, Setting, Tree
-from lapwing.stack.model import Service
+from lapwing.stack.model import DEFAULT_SCALE_DOWN_S, SCALE_UP_CPU, Service
 
 FILE = "workloads.yaml"
 WAVE = 5
@@ -33,8 +33,6 @@ HISTORY = 5
 MIN_SCALE_DOWN_DELAY_S = 30
 """How long the old slot stays at least, until every node uses the new one and the edge has closed
 its connections. Source: Argo Rollouts documentation: scaleDownDelaySeconds is 30 or more."""
-SCALE_UP_CPU = 0.7
-"""The CPU use at which replicas are added where `replicas.cpu` is not stated."""
 
 
 def manifests(cluster: ClusterEnvironment) -> Iterator[Manifest]:
@@ -110,8 +108,7 @@ def _blue_green(cluster: ClusterEnvironment, part: str, service: Service) -> dic
 
 def is_scaled(service: Service) -> bool:
     """Report whether an autoscaler sets the replicas of a service."""
-    highest = service.replicas.max
-    return highest is not None and highest > service.replicas.min and service.kind != "job"
+    return service.replicas.is_scaled and service.kind != "job"
 
 
 def _min_replicas(part: str, service: Service) -> Setting:
@@ -122,9 +119,11 @@ def _min_replicas(part: str, service: Service) -> Setting:
 def _scaler(cluster: ClusterEnvironment, part: str, service: Service) -> dict[str, Tree]:
     path = f"services.{part}.replicas"
     used = round((service.replicas.cpu or SCALE_UP_CPU) * 100)
+    window = round(service.replicas.scale_down_after)
     return objects.autoscaler(
         cluster, part, _kind(is_rollout(cluster, service)),
         least=_min_replicas(part, service),
         most=Setting(f"{path}.max", service.replicas.max, "Maximum number of replicas."),
         cpu=Setting(f"{path}.cpu", used, "CPU use in per cent at which replicas are added."),
+        window=None if window == DEFAULT_SCALE_DOWN_S else window,
     )  # fmt: skip
