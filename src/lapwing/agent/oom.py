@@ -3,9 +3,6 @@
 SIGKILL may come from the kernel or from a user. Only kills by the kernel are counted: in the memory
 control group of the process, and for the machine (vmstat), where the killed process may be another
 one. A count is compared with that of a few seconds before, so earlier kills are not considered.
-
-Sources: docs.kernel.org, Control Group v2, "memory.events"; Memory Resource Controller (version 1),
-"oom_control"; proc_vmstat(5), "oom_kill".
 """
 
 from __future__ import annotations
@@ -17,11 +14,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from lapwing.agent import cgroups
+from lapwing.system.oom_kills import MACHINE, oom_kills
 
 COUNTERS = ("memory.events", "memory.oom_control")
 LIMITS = ("memory.max", "memory.limit_in_bytes")
 """Files of a control group in version 2 and 1."""
-MACHINE = Path("/proc/vmstat")
 EXITS = frozenset({"was killed by SIGKILL", "exited with status 137", "ended"})
 """Exits after SIGKILL: of the process, of a child of its shell, or unknown (an adopted process)."""
 
@@ -39,7 +36,7 @@ class KillCounter:
         """Read the current counts: of the innermost control group with one, and of the machine."""
         self._groups = cgroups.memory_groups(self._pid)
         inner = [*_files(self._groups, COUNTERS)][:1]
-        found = {file: _kills(file) for file in [*inner, MACHINE]}
+        found = {file: oom_kills(file) for file in [*inner, MACHINE]}
         self._readings.append({f: kills for f, kills in found.items() if kills is not None})
 
     def explain(self, how: str) -> str:
@@ -48,7 +45,7 @@ class KillCounter:
             return how
         for file in self._readings[-1]:
             before = next(found[file] for found in self._readings if file in found)
-            if (_kills(file) or 0) > before:
+            if (oom_kills(file) or 0) > before:
                 return describe(how, self._limit(), sure=file != MACHINE)
         return how
 
@@ -79,13 +76,6 @@ def mebibytes(count: int) -> str:
 
 def _files(groups: list[Path], names: tuple[str, str]) -> Iterator[Path]:
     return (group / name for group in groups for name in names if (group / name).exists())
-
-
-def _kills(file: Path) -> int | None:
-    with contextlib.suppress(OSError, ValueError):
-        lines = (line.split() for line in file.read_text().splitlines())
-        return next((int(words[1]) for words in lines if words[0] == "oom_kill"), None)
-    return None
 
 
 def _number(file: Path) -> int | None:

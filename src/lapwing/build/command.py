@@ -4,6 +4,9 @@ Whatever a build starts is in one process group, which is ended when its time is
 person interrupts, or when Lapwing fails. The environment is a chosen one: a build sees no variable
 of the user's shell but the ones that tools need to reach their registries.
 
+A build is less important than what the machine serves: it gets less CPU, and if memory runs out,
+the kernel ends it first.
+
 The log is on disk for later, in memory for the error, line by line to who listens. What a build
 prints may hold the credentials it was given, so their values are masked before a line goes
 anywhere. A log has an end: a build that prints without one does not fill the disk.
@@ -19,6 +22,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shutil
 import signal
 import time
 from collections import deque
@@ -27,6 +31,7 @@ from pathlib import Path
 
 from lapwing.errors import BuildError, NoSpaceError
 from lapwing.system.files import FULL
+from lapwing.system.oom_kills import oom_kills
 from lapwing.system.process import run_lines
 from lapwing.system.secret_names import URL_PASSWORD, is_secret_name
 
@@ -45,6 +50,11 @@ KEPT_LINES = 2000
 """Lines kept in memory."""
 LIMIT = 16 * 2**20
 """The most bytes of one log on disk."""
+
+NICE = 10
+_LOW_PRIORITY = '{ echo 1000 > /proc/self/oom_score_adj; } 2>/dev/null; exec nice -n "$0" "$@"'
+"""Shell script that executes "$@" as the first process to be killed when memory runs out. Source:
+proc_pid_oom_score_adj(5): every process may raise its value, and its children inherit it."""
 
 MOST = 25
 """Lines of an excerpt."""
@@ -102,9 +112,11 @@ def run(
 
     Raises BuildError with the part of the output that matters, NoSpaceError when that is the cause.
     """
+    kills = oom_kills()
     try:
         log.begin(arguments)
-        status = run_lines(arguments, environ, log.write, deadline=until, folder=folder)
+        command = _with_low_priority(arguments, environ)
+        status = run_lines(command, environ, log.write, deadline=until, folder=folder)
     except TimeoutError as error:
         raise BuildError(
             f"{doing} timed out and was stopped.",
@@ -120,10 +132,20 @@ def run(
             f"{doing} failed: {arguments[0]} cannot be started ({error.strerror}).", log=log.path
         ) from error
     if status != 0:
-        raise _failure(status, log, doing)
+        is_killed = kills is not None and (oom_kills() or 0) > kills
+        raise _failure(status, log, doing, is_killed=is_killed)
 
 
-def _failure(status: int, log: BuildLog, doing: str) -> BuildError | NoSpaceError:
+def _with_low_priority(arguments: Sequence[str], environ: Mapping[str, str]) -> list[str]:
+    """Return a command with low priority; the same command if its program is not found."""
+    if shutil.which(arguments[0], path=environ.get("PATH", os.defpath)) is None:
+        return list(arguments)
+    return ["/bin/sh", "-c", _LOW_PRIORITY, str(NICE), *arguments]
+
+
+def _failure(
+    status: int, log: BuildLog, doing: str, *, is_killed: bool
+) -> BuildError | NoSpaceError:
     lines = list(log.lines)
     if any("No space left on device" in line or "ENOSPC" in line for line in lines):
         return _disk_full(doing)
@@ -132,7 +154,13 @@ def _failure(status: int, log: BuildLog, doing: str) -> BuildError | NoSpaceErro
         with contextlib.suppress(ValueError):
             how = f"ended by {signal.Signals(-status).name}"
     hint = None
-    if -status == signal.SIGKILL or status == 128 + signal.SIGKILL:
+    if is_killed:
+        how += ", memory ran out: the kernel killed a process"
+        hint = (
+            "Running replicas are not affected. Add memory or swap, let the build start fewer "
+            "processes, or build on another machine with `lapwing ship`."
+        )
+    elif -status == signal.SIGKILL or status == 128 + signal.SIGKILL:
         hint = "The machine may be out of memory."
     return BuildError(
         f"{doing} failed ({how}).", log=log.path, detail=excerpt(lines) or None, hint=hint

@@ -14,6 +14,7 @@ import pytest
 from lapwing.load.record import now
 from lapwing.observed import agent as observed
 from tests.deployed import until
+from tests.integration.faults import ship as usual
 from tests.integration.faults.ship import Ship, Watchers
 from tests.needs import require
 
@@ -21,8 +22,8 @@ pytestmark = pytest.mark.xdist_group("faults-memory")
 
 
 @contextlib.contextmanager
-def limited(pid: int, size: int) -> Iterator[None]:
-    """A process, and what it starts meanwhile, may use so many bytes together."""
+def limited(pid: int, size: int) -> Iterator[Path]:
+    """A process, and what it starts meanwhile, may use so many bytes together; the group."""
     root = Path(require("memory-cgroup"))
     group = root / f"lapwing-test-{pid}"
     group.mkdir()
@@ -30,7 +31,7 @@ def limited(pid: int, size: int) -> Iterator[None]:
     next(limit for limit in limits if limit.exists()).write_text(str(size))
     (group / "cgroup.procs").write_text(str(pid))
     try:
-        yield
+        yield group
     finally:
         for left in (group / "cgroup.procs").read_text().split():
             with contextlib.suppress(ProcessLookupError):
@@ -80,3 +81,39 @@ def test_candidate_out_of_memory_is_rejected(ship: Ship, watched: Watchers) -> N
     assert "api was killed by SIGKILL (killed by the kernel, out of memory; the limit of" in said
     assert "is 256Mi) during start-up." in said
     assert observed.holder(ship.where.home / "agent") == pid
+
+
+EATS = """
+import os, sys, time
+eaten = []
+for number in range(60):  # Each is smaller than a replica or the command.
+    if os.fork() == 0:
+        eaten.append(bytearray(os.urandom(2**20) * 12))
+        time.sleep(60)
+        sys.exit()
+sys.exit(os.waitstatus_to_exitcode(os.wait()[1]) != 0)
+"""
+
+
+def test_build_out_of_memory_fails_and_replicas_keep_running(ship: Ship, watched: Watchers) -> None:
+    """Replicas, the command and the build share a limit; the build's processes are the smallest."""
+    before = ship.service()["active"]
+    (ship.where.folder / "api" / "eat.py").write_text(EATS)
+    ship.stack(usual.STACK.replace("build: ./api", "build: {path: ./api, run: python eat.py}"))
+    try:
+        ship.next()
+        with limited(before["pids"][0], 300 * 2**20) as group:
+            (group / "cgroup.procs").write_text(str(before["pids"][1]))
+            deploy = ship.begin("deploy")
+            (group / "cgroup.procs").write_text(str(deploy.pid))
+            _, said = deploy.communicate(timeout=200)
+    finally:
+        ship.stack(usual.STACK)
+        (ship.where.folder / "api" / "eat.py").unlink()
+        ship.where.write({})
+    assert deploy.returncode == 1, said
+    assert "memory ran out: the kernel killed a process" in said
+    assert "Running replicas are not affected." in said
+    assert "Traceback" not in said
+    after = ship.service()["active"]
+    assert (after["pids"], after["restarts"]) == (before["pids"], before["restarts"])
