@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 
 from lapwing.desired.repository import DesiredRepository
+from tests.installation import installation
 from tests.integration.image.docker import Docker
 from tests.integration.pull.conftest import pair
 from tests.needs import require
@@ -53,3 +54,16 @@ def test_images_are_pulled_and_deployed(docker: Docker, base: str, tmp_path: Pat
         assert "@sha256:" in service.image
         assert service.container is not None
         assert service.container.user > 0
+
+
+def test_image_of_several_services_is_pulled_once(
+    docker: Docker, base: str, tmp_path: Path
+) -> None:
+    services = "".join(
+        f"  {name}: {{kind: worker, image: '{base}', user: 1000, command: sleep 9}}\n"
+        for name in ("one", "two")
+    )
+    with installation(tmp_path, **docker.environ) as where:
+        where.write({"lapwing.yaml": f"stack: shop\nservices:\n{services}"})
+        messages = where.run("deploy", "--dry-run").stderr.splitlines()
+    assert messages.count(f"pulling {base}") == 1, messages
