@@ -297,6 +297,7 @@ class Agent:
             self._check_machine,
             self.public_certificate.tick,
             self.envoy.repair,
+            self.publisher.repair_certificates,
             self._stop_abandoned,
             self._clean_up,
         ):

@@ -122,10 +122,7 @@ class Publisher:
         provided = (provided_certificates.wanted(states), provided_certificates.hosts(states))
         if provided != self._provided:
             self._provided = None
-            folder = Paths(self.envoy.settings.certificates).provided
-            contents = provided_certificates.contents
-            files = await asyncio.to_thread(contents, provided[0], folder, self._secrets)
-            await self.envoy.provide_certificates(files, provided[1])
+            await self._provide(*provided)
             self._provided = provided
         if new_clusters != self._clusters:
             self._clusters = None
@@ -139,6 +136,20 @@ class Publisher:
             await self.envoy.publish_routes(RouteTable(version, hosts))
             await self.envoy.confirmed(version, CONFIRMATION_TIMEOUT_S)
             self._hosts = hosts
+
+    async def repair_certificates(self) -> None:
+        """Write missing and damaged certificates of users again. Raises OSError or ProxyError."""
+        async with self._lock:
+            if self._provided is not None:
+                await self._provide(*self._provided)
+
+    async def _provide(
+        self, chosen: Mapping[tuple[str, str], Certificate], hosts: frozenset[str]
+    ) -> None:
+        folder = Paths(self.envoy.settings.certificates).provided
+        contents = provided_certificates.contents
+        files = await asyncio.to_thread(contents, chosen, folder, self._secrets)
+        await self.envoy.provide_certificates(files, hosts)
 
 
 def clusters(state: EnvironmentState) -> list[Cluster]:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from lapwing.system.x509 import KeyPair, create_authority, create_server
 from tests.deployed import until
-from tests.installation import Installation, installation
+from tests.installation import Installation, envoys, installation
 from tests.integration.proxy.test_acme import APP, served
 
 STACK = """\
@@ -88,6 +90,26 @@ def test_certificate_is_checked_served_and_replaced(where: Installation) -> None
     set_key(where, first)
     where.run("deploy", "-e", "live")
     assert where.json("status", "-e", "live")["problem"] is None
+
+
+@pytest.mark.parametrize("damage", [lambda f: f.write_text("x"), Path.unlink])
+def test_damaged_file_is_written_again(where: Installation, damage: Callable[[Path], None]) -> None:
+    """Envoy, which reads the file only when it starts, would accept no connection with TLS."""
+    pair = create_server("shop", 300, ["*.example.com"], [], AUTHORITY)
+    write(where, pair)
+    set_key(where, pair)
+    where.run("deploy", "-e", "live")
+    damage(where.home / "certificates" / "provided" / "shop.live.pem")
+    for pid in envoys(where.home):
+        os.kill(pid, signal.SIGKILL)
+
+    def is_served() -> bool:
+        try:
+            return serial(where, "app.example.com") == pair.certificate.serial_number
+        except OSError:
+            return False
+
+    until(is_served, "the certificate")
 
 
 def test_file_with_a_private_key_is_refused(where: Installation) -> None:

@@ -59,7 +59,7 @@ def contents(
             key = secrets.get(stack, environment, certificate.key.secret, certificate.key.version)
             found[path] = f"{key.rstrip()}\n{certificate.chain}".encode()
         except SecretError:
-            if path.exists():
+            if is_usable(path):
                 found[path] = path.read_bytes()
     return found
 
