@@ -229,8 +229,8 @@ def _load_all(given: Source, only: str | None = None) -> dict[str, LoadedStack]:
     problems: list[Problem] = []
     read, base = given, validate(given, problems, Stack)
     if base is None and only is not None:
-        read = _without_invalid(given, only)
-        base = validate(read, [], Stack)
+        problems, read = [], _without_invalid(given, only)
+        base = validate(read, problems, Stack)
     if base is None:
         raise StackFileError(_sorted(problems))
     names = list(dict.fromkeys([LOCAL, *base.environments]))

@@ -117,6 +117,14 @@ def test_problem_of_another_environment_stops_no_command(
         assert {p.where.line for p in caught.value.problems} == {len(text.splitlines())}
 
 
+def test_problems_of_one_environment_are_reported_alone(path: Path) -> None:
+    path.write_text(GOOD + "environments:\n  staging: {targt: machine}\n  live: 3\n")
+    for environment, line in (("staging", 5), ("live", 6)):
+        with pytest.raises(StackFileError) as caught:
+            load(path, environment)
+        assert [p.where.line for p in caught.value.problems] == [line]
+
+
 def test_problem_of_the_stack_stops_every_command(path: Path) -> None:
     path.write_text(GOOD.replace("route: /", "route: x") + "environments: {staging: {targt: 1}}\n")
     for environment in ("local", "staging"):
