@@ -1,14 +1,20 @@
-"""Keys that sign images and charts, and the real cosign."""
+"""Keys that sign images and charts, and what verifies them: openssl, and the real cosign."""
 
 from __future__ import annotations
 
+import base64
+import json
 import os
 import subprocess
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+
+from tests.registries import Server
 
 TRUSTED_ROOT = (
     '{"mediaType": "application/vnd.dev.sigstore.trustedroot+json;version=0.1", "tlogs": [], '
@@ -57,3 +63,59 @@ def cosign(
         return subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
 
     return run
+
+
+def openssl_verifies(public: Path, signature: str, content: bytes) -> bool:
+    """Whether openssl accepts a base64 ECDSA signature of the content's SHA-256."""
+    with tempfile.TemporaryDirectory() as name:
+        signed, encoded = Path(name, "content"), Path(name, "signature")
+        signed.write_bytes(content)
+        encoded.write_bytes(base64.b64decode(signature))
+        command = ["openssl", "dgst", "-sha256", "-verify", str(public)]
+        command += ["-signature", str(encoded), str(signed)]
+        return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
+def signed_documents(
+    server: Server, repository: str, tag: str, public: Path
+) -> dict[str, dict[str, Any]]:
+    """What the key has signed about an image, verified by openssl and read from the registry by no
+    code of Lapwing: the payload of the simple signature (`simple`), and the statements in bundles
+    by the type of their predicate. Each has to name the digest of the image.
+
+    Sources: cosign's SIGNATURE_SPEC.md and BUNDLE_SPEC.md; the DSSE protocol; the OCI distribution
+    specification 1.1, "Listing Referrers".
+    """
+    image = server.manifest(repository, tag)
+    assert image is not None
+    encoded = image["_digest"].removeprefix("sha256:")
+    found = {}
+    simple = server.manifest(repository, f"sha256-{encoded}.sig")
+    for layer in simple["layers"] if simple else []:
+        payload = server.blob(repository, layer["digest"])
+        assert payload is not None
+        if openssl_verifies(
+            public, layer["annotations"]["dev.cosignproject.cosign/signature"], payload
+        ):
+            found["simple"] = json.loads(payload)
+            critical = found["simple"]["critical"]
+            assert critical["image"]["docker-manifest-digest"] == image["_digest"]
+    answer = server.client.get(server.url(f"{repository}/referrers/{image['_digest']}"))
+    index = answer.json() if answer.status_code == 200 else None
+    index = index or server.manifest(repository, f"sha256-{encoded}") or {"manifests": []}
+    for listed in index["manifests"]:
+        referrer = server.manifest(repository, listed["digest"])
+        assert referrer is not None
+        assert referrer["subject"]["digest"] == image["_digest"]
+        if not referrer["artifactType"].startswith("application/vnd.dev.sigstore.bundle"):
+            continue
+        bundle = server.blob(repository, referrer["layers"][0]["digest"])
+        assert bundle is not None
+        envelope = json.loads(bundle)["dsseEnvelope"]
+        payload, kind = base64.b64decode(envelope["payload"]), envelope["payloadType"]
+        signed = f"DSSEv1 {len(kind)} {kind} {len(payload)} ".encode() + payload
+        if openssl_verifies(public, envelope["signatures"][0]["sig"], signed):
+            statement = json.loads(payload)
+            assert statement["subject"][0]["digest"] == {"sha256": encoded}
+            found[statement["predicateType"]] = statement
+    return found

@@ -121,8 +121,8 @@ def init(
         )
     if _SIGNING_KEY in pipeline.secrets:
         context.printer.say(
-            f"The release signs the chart: create the secret {_SIGNING_KEY} with the private key "
-            "of `signing` (PEM)."
+            f"The release signs charts and mirrored images: create the secret {_SIGNING_KEY} with "
+            "the private key of `signing` (PEM)."
         )
     if pipeline.pull_secrets:
         context.printer.say(f"Create the secrets {', '.join(pipeline.pull_secrets)}.")
@@ -221,10 +221,11 @@ def _secrets(released: Released, forge: Forge) -> tuple[str, ...]:
     """
     registry, found = released.delivery.registry, []
     mirrors = any(project.delivery.mirror for project in released.projects())
+    is_signed = released.stacks and released.stacks[0].stack.signing is not None
     is_pushed = registry is not None and (forge == "gitea" or not registry.startswith("ghcr.io/"))
     if is_pushed or (forge == "gitea" and mirrors):
         found.append(_REGISTRY_LOGIN)
-    if registry is not None and released.stacks and released.stacks[0].stack.signing is not None:
+    if is_signed and (registry is not None or mirrors):
         found.append(_SIGNING_KEY)
     return tuple(found)
 

@@ -43,6 +43,8 @@ SBOM_TYPE = "application/vnd.cyclonedx+json"
 SBOM_PREDICATE = "https://cyclonedx.org/bom"
 PROVENANCE = "https://slsa.dev/provenance/v1"
 STATEMENT = "https://in-toto.io/Statement/v1"
+MIRROR = "image-mirror"
+"""The kind of provenance of a mirrored image: it names an image instead of a commit."""
 _BUNDLE = "dev.sigstore.bundle"
 
 
@@ -56,18 +58,20 @@ class Attestation:
 
 
 def make_attestations(
-    name: str, digest: str, bill: bytes, provenance: object, key: SigningKey | None
+    name: str, digest: str, bill: bytes | None, provenance: object, key: SigningKey | None
 ) -> list[Attestation]:
-    """Return the SBOM and the provenance of an artifact: with a key, each statement is signed."""
+    """Return the SBOM (`bill`), if there is one, and the provenance of an artifact.
+
+    With a key, each statement is signed.
+    """
     origin = statement(name, digest, PROVENANCE, provenance)
+    found = [] if bill is None else [Attestation(SBOM_TYPE, bill)]
     if key is None:
-        return [Attestation(SBOM_TYPE, bill), Attestation(STATEMENT_TYPE, origin)]
-    statements = {
-        SIGNED: statement(name, digest, SIGNED, {}),
-        PROVENANCE: origin,
-        SBOM_PREDICATE: statement(name, digest, SBOM_PREDICATE, json.loads(bill)),
-    }
-    return [Attestation(SBOM_TYPE, bill), *sign_statements(key, statements)]
+        return [*found, Attestation(STATEMENT_TYPE, origin)]
+    statements = {SIGNED: statement(name, digest, SIGNED, {}), PROVENANCE: origin}
+    if bill is not None:
+        statements[SBOM_PREDICATE] = statement(name, digest, SBOM_PREDICATE, json.loads(bill))
+    return [*found, *sign_statements(key, statements)]
 
 
 def sign_statements(key: SigningKey, statements: Mapping[str, bytes]) -> Iterator[Attestation]:
@@ -98,7 +102,7 @@ def provenance_predicate(
     """
     return {
         "buildDefinition": {
-            "buildType": f"urn:lapwing:{kind}:v1",
+            "buildType": build_type(kind),
             "externalParameters": parameters,
             "resolvedDependencies": dependencies,
         },
@@ -106,6 +110,11 @@ def provenance_predicate(
             "builder": {"id": f"urn:lapwing:{kind}", "version": {"lapwing": __version__}}
         },
     }
+
+
+def build_type(kind: str) -> str:
+    """Return the URI of a kind of provenance."""
+    return f"urn:lapwing:{kind}:v1"
 
 
 def source_uri(remote: str) -> str:

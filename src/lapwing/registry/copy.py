@@ -1,7 +1,7 @@
 """Copying an image between registries and layouts, without a daemon or a layer in memory.
 
     root manifest -> the manifests below it -> their blobs -> the manifests, children first
-    -> referrers -> the tags
+    -> referrers -> what the caller attaches -> the tags
 
 Tags are written last, so a tag always names a complete image, the new one or the one before. An
 interrupted copy has only added blobs that no tag names: a second run finds them there. The
@@ -14,7 +14,7 @@ a manifest only when it has its blobs, so a manifest proves that they are there.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -31,14 +31,21 @@ from lapwing.registry.repository import Repository
 DEFAULT_JOBS = 6
 """Blobs and requests in progress at once."""
 
+Attach = Callable[[Manifest], Awaitable[object]]
+"""Pushes what refers to the copy, before a tag names it."""
+
 
 class CopyOptions(NamedTuple):
-    """What to copy: some platforms (default: all), and whether referrers and foreign layers."""
+    """What to copy: some platforms (default: all), and whether referrers and foreign layers.
+
+    `attach` is called with the manifest of the copy before it is tagged.
+    """
 
     platforms: tuple[Platform, ...] = ()
     referrers: bool = False
     foreign_layers: bool = False
     jobs: int = DEFAULT_JOBS
+    attach: Attach | None = None
 
 
 @dataclass(slots=True)
@@ -87,6 +94,8 @@ async def copy_image(
     await run.copy_tree(root, tagged=bool(tags))
     if not tags and isinstance(target, Layout):
         target.name_image(root, "")
+    if options.attach is not None:
+        await options.attach(root)
     for tag in tags:
         await target.ensure_manifest(root, tag)
         run.result.tags.append(tag)

@@ -1,13 +1,12 @@
-"""The steps of a release in the team's registry: images get the version as a tag, or are mirrored.
+"""The steps of a release for images: access to the registry is checked, own images are tagged.
 
-The digest of a mirrored image is recorded in the message of the git tag (`ReleaseState.pins`), so
-that a release that is completed later copies the same image.
+`mirror_steps.py` has the step for third-party images.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
 
@@ -15,10 +14,9 @@ from lapwing.errors import RegistryLoginError, ReleaseError
 from lapwing.registry.client import RegistryClient
 from lapwing.registry.copy import CopyOptions
 from lapwing.registry.push import Progress
+from lapwing.release.mirror_steps import MirrorImage
 from lapwing.release.run import Missing, Present, Skipped, Step, StepState
-from lapwing.release.steps import ReleaseState
 from lapwing.stack.image import LATEST, Reference
-from lapwing.stack.release_rules import mirrored_version
 
 T = TypeVar("T")
 
@@ -65,77 +63,6 @@ class TagImage(Step):
         bare = Reference(self.source.registry, self.source.repository)
         await self.images.copy(self.source, bare, [self.version], CopyOptions(), self.progress)
         return ""
-
-
-@dataclass(slots=True)
-class MirrorImage(Step):
-    """Copies a third-party image to the team's registry.
-
-    Its tags are the version of the source without a `v`, `latest`, and the version of the release.
-    The last one is written last: if it exists, the others do, too.
-    """
-
-    images: RegistryClient
-    source: Reference
-    target: Reference
-    state: ReleaseState
-    options: CopyOptions
-    progress: Progress
-
-    @property
-    def source_tag(self) -> str:
-        """The version of the source, as a tag."""
-        return mirrored_version(self.source)
-
-    async def check(self) -> StepState:
-        """Look for the tags in the team's registry, else for the source."""
-        name = f"{self.target.name}:{self.source_tag}"
-        found = {tag: await self.images.digest(self.target.tagged(tag)) for tag in self._tags()}
-        if all(found.values()):
-            return Present(name)
-        await self._pin(found[self.source_tag])
-        return Missing(name)
-
-    async def run(self) -> str:
-        """Copy the image, by the digest of this release."""
-        source = self.source.at(self.state.pins[self._image])
-        tags = self._tags()
-        await self.images.copy(source, self.target, tags, self.options, self.progress)
-        return f"{self.target.name}:{{{','.join(tags)}}}"
-
-    @property
-    def _image(self) -> str:
-        return str(replace(self.source, digest=None))
-
-    def _tags(self) -> list[str]:
-        newest = [LATEST] if self.state.is_newest else []
-        return list(dict.fromkeys([self.source_tag, *newest, self.state.version]))
-
-    async def _pin(self, present: str | None) -> None:
-        """Resolve the source's tag, once for a release.
-
-        A digest in the file is used as it is. Otherwise the tag must be the same image as in
-        the last version and in the team's registry, where a copy of some platforms has another
-        digest.
-        """
-        state, image = self.state, self._image
-        if image in state.pins:
-            return
-        digest = await self.images.digest(self.source)
-        if digest is None:
-            raise ReleaseError(
-                f"{self.source} does not exist, or cannot be read without a login.",
-                hint="Correct its name in `mirror:`, or set "
-                "LAPWING_REGISTRY_<HOST>_TOKEN for its registry.",
-            )
-        before = state.last_pins.get(image) or (None if self.options.platforms else present)
-        if self.source.digest is None and before not in (None, digest):
-            raise ReleaseError(
-                f"{image} was moved: it was {before} when it was mirrored, and is {digest} now.",
-                hint="Find out why. To mirror the new image, write its digest into the file: "
-                f"`{image}@{digest}`.",
-            )
-        state.pins[image] = digest
 
 
 @dataclass(slots=True)

@@ -8,13 +8,13 @@
     release               a draft on the forge, with the notes
     upload FILE           the chart, its checksum, the SBOM, the stack's own files
     image SERVICE         the version as another tag of the image built from this commit
-    mirror IMAGE          a third-party image in the team's registry
+    mirror IMAGE          a third-party image in the team's registry, with its provenance
     publish               the draft becomes visible, last
 
 What exists and differs is an error: nothing that was released is ever changed. Another job may
 release at the same time: the push of the tag decides which commit gets the version, and the other
-job decides again (`TagTaken`). `run.py` has the loop over the steps, `forge_steps.py` and
-`image_steps.py` those on the forge and in the registry.
+job decides again (`TagTaken`). `run.py` has the loop over the steps, `forge_steps.py`,
+`image_steps.py` and `mirror_steps.py` those on the forge and in the registry.
 
 The tag's message has the digest of each mirrored image, as it was when the version was released: a
 release that is completed later copies the same image, and the next one finds out if a tag of the

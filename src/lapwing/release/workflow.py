@@ -30,8 +30,9 @@ from lapwing.release.forge_steps import (
 )
 from lapwing.release.forges import Forge, ReleaseFile
 from lapwing.release.git import Checkout
-from lapwing.release.image_steps import CheckRegistry, MirrorImage, TagImage
+from lapwing.release.image_steps import CheckRegistry, TagImage
 from lapwing.release.line import Line
+from lapwing.release.mirror_steps import MirrorImage
 from lapwing.release.policy import Rules
 from lapwing.release.run import Step
 from lapwing.release.sbom import (
@@ -59,7 +60,7 @@ class ReleaseContext:
 
     Without a `forge` only tags are made; `registry` is the registry and folder for images;
     `previous` is the tag of the last version, if there is one. `find_key` reads the private key
-    that signs charts, if there is one.
+    that signs charts and mirrored images, if there is one.
     """
 
     checkout: Checkout
@@ -300,5 +301,6 @@ def _mirrored_images(
             target,
             state,
             options,
+            context.find_key,
             context.progress,
         )

@@ -1,6 +1,7 @@
 """Verify what is stored beside an image: its signature, its provenance and its SBOM.
 
-Only what the public key has signed counts, and only if it names the digest of the image.
+Only what the public key has signed counts, and only if it names the digest of the image. A mirrored
+image has no SBOM: its provenance is that of a copy.
 """
 
 from __future__ import annotations
@@ -11,7 +12,12 @@ from typing import Any
 
 from lapwing.errors import ImageMissingError
 from lapwing.observed.checks import CheckResult
-from lapwing.registry.attestations import PROVENANCE, SBOM_PREDICATE
+from lapwing.registry.attestations import (
+    MIRROR,
+    PROVENANCE,
+    SBOM_PREDICATE,
+    build_type,
+)
 from lapwing.registry.client import RegistryClient
 from lapwing.registry.inspect import read_blob
 from lapwing.registry.manifest import Manifest
@@ -100,7 +106,7 @@ def _results(reference: Reference, digest: str, proven: _Proven) -> list[CheckRe
     provenance = proven.statements.get(PROVENANCE)
     bill = proven.statements.get(SBOM_PREDICATE)
     missing = "no document that this key has signed"
-    return [
+    results = [
         CheckResult(
             "signature",
             signed,
@@ -111,8 +117,19 @@ def _results(reference: Reference, digest: str, proven: _Proven) -> list[CheckRe
         CheckResult(
             "provenance", provenance is not None, _origin(provenance) if provenance else missing
         ),
-        CheckResult("sbom", bill is not None, _packages(bill) if bill else missing),
     ]
+    if bill is not None or not _is_mirrored(provenance):
+        results.append(CheckResult("sbom", bill is not None, _packages(bill) if bill else missing))
+    return results
+
+
+def _is_mirrored(provenance: Mapping[str, Any] | None) -> bool:
+    """Return whether a provenance is that of a copy."""
+    try:
+        kind: object = (provenance or {})["predicate"]["buildDefinition"]["buildType"]
+    except (KeyError, TypeError):
+        return False
+    return kind == build_type(MIRROR)
 
 
 def _origin(statement: Mapping[str, Any]) -> str:
@@ -120,10 +137,14 @@ def _origin(statement: Mapping[str, Any]) -> str:
     try:
         definition = statement["predicate"]["buildDefinition"]
         dependencies = definition["resolvedDependencies"]
+        if _is_mirrored(statement):
+            [source] = dependencies
+            [(algorithm, digest)] = source["digest"].items()
+            return f"copy of {source['name']}@{algorithm}:{digest}"
         source = next(d for d in dependencies if "gitCommit" in d.get("digest", {}))
         commit, uri = source["digest"]["gitCommit"], source.get("uri", "a repository without URL")
         return f"commit {commit} of {uri}"
-    except (KeyError, TypeError, StopIteration):
+    except (KeyError, TypeError, ValueError, AttributeError, StopIteration):
         return "names no commit"
 
 

@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 
+from lapwing.registry.attestations import PROVENANCE, SBOM_PREDICATE
 from lapwing.registry.referrers import referrers_tag
+from lapwing.registry.signature import SIGNED
 from tests.needs import require
 from tests.registries import Server
-from tests.signing import cosign, new_key, signing
+from tests.signing import cosign, new_key, signed_documents, signing
 
 from .conftest import Stack
 from .test_attestations import registry, write
@@ -43,6 +45,10 @@ def test_signed_image_proves_source_and_sbom(stack: Stack, tmp_path: Path, api: 
         other = new_key(tmp_path, "other")[1]
         refused = verify(stack, "web", "--key", str(other), status=1)
         assert not any(each["ok"] for each in refused.values())
+
+        proven = signed_documents(server, "team/web", "latest", public)
+        assert {"simple", SIGNED, PROVENANCE, SBOM_PREDICATE} == set(proven)
+        assert not signed_documents(server, "team/web", "latest", other)
 
         signed = server.manifest("team/web", referrers_tag(built["digest"]) + ".sig")
         again = stack.build("web", "--push", "--sign-key", str(private))["web"]

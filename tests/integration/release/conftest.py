@@ -18,6 +18,7 @@ from tests.faulty import Proxy, proxy
 from tests.gitea import Gitea
 from tests.installation import GIT
 from tests.needs import require
+from tests.registries import Server, docker_registry, oci_registry
 
 LAPWING = Path(sys.executable).with_name("lapwing")
 CHART = {
@@ -121,6 +122,36 @@ class Project:
 def outcomes(answer: Any) -> dict[str, str]:
     """The outcome of each step."""
     return {step["name"]: step["outcome"] for step in answer["steps"]}
+
+
+def project_of(folder: Path, file: str) -> Project:
+    bare = folder / "origin.git"
+    subprocess.run(["git", "init", "-q", "--bare", "-b", "main", str(bare)], check=True)
+    made = Project(folder / "shop", str(bare))
+    made.begin(file)
+    made.push()
+    return made
+
+
+def referrers(project: Project, reference: str) -> list[str]:
+    """The digests, or the tags, of what refers to an image or a chart."""
+    shown = project.call("image", "inspect", reference, "--output", "json")
+    assert shown.returncode == 0, shown.stderr
+    return [found.get("digest") or found["tag"] for found in json.loads(shown.stdout)["referrers"]]
+
+
+def verified(project: Project, *arguments: str) -> dict[str, bool]:
+    """The checks of `lapwing image verify`, and whether each passed."""
+    done = project.call("image", "verify", *arguments, "--output", "json")
+    return {check["check"]: check["ok"] for check in json.loads(done.stdout)}
+
+
+@pytest.fixture(params=["registry", "oci-registry"])
+def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Server]:
+    """A registry without the referrers API, and one with it."""
+    started = docker_registry if request.param == "registry" else oci_registry
+    with started(require(request.param), tmp_path / "registry") as served:
+        yield served
 
 
 @pytest.fixture(scope="module")

@@ -13,11 +13,24 @@ import pytest
 
 from tests.deployed import until
 from tests.faulty import proxy
-from tests.integration.release.conftest import LAPWING, Project, outcomes
+from tests.integration.release.conftest import (
+    LAPWING,
+    outcomes,
+    project_of,
+    referrers,
+    verified,
+)
 from tests.needs import require
-from tests.registries import Server, docker_registry, oci_registry
-from tests.signing import cosign, new_key, signing
+from tests.registries import Server, docker_registry
+from tests.signing import cosign, new_key, signed_documents, signing
 
+ALL = {
+    "simple",
+    "https://sigstore.dev/cosign/sign/v1",
+    "https://slsa.dev/provenance/v1",
+    "https://cyclonedx.org/bom",
+}
+"""What is signed, by the type of the predicate."""
 FILE = "project: shop\nregistry: {host}/{folder}\nrelease: {{forge: none, chart: chart}}\n"
 
 
@@ -25,28 +38,6 @@ FILE = "project: shop\nregistry: {host}/{folder}\nrelease: {{forge: none, chart:
 def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     with docker_registry(require("registry"), tmp_path_factory.mktemp("registry")) as server:
         yield server
-
-
-def project_of(folder: Path, file: str) -> Project:
-    bare = folder / "origin.git"
-    subprocess.run(["git", "init", "-q", "--bare", "-b", "main", str(bare)], check=True)
-    made = Project(folder / "shop", str(bare))
-    made.begin(file)
-    made.push()
-    return made
-
-
-def referrers(project: Project, reference: str) -> list[str]:
-    """The digests, or the tags, of what refers to a chart."""
-    shown = project.call("image", "inspect", reference, "--output", "json")
-    assert shown.returncode == 0, shown.stderr
-    return [found.get("digest") or found["tag"] for found in json.loads(shown.stdout)["referrers"]]
-
-
-def verified(project: Project, *arguments: str) -> dict[str, bool]:
-    """The checks of `lapwing image verify`, and whether each passed."""
-    done = project.call("image", "verify", *arguments, "--output", "json")
-    return {check["check"]: check["ok"] for check in json.loads(done.stdout)}
 
 
 def test_chart_is_pushed_for_helm(registry: Server, tmp_path: Path) -> None:
@@ -127,14 +118,6 @@ def test_missing_signing_key_is_found_before_the_tag(registry: Server, tmp_path:
     assert checks == {"signature": True, "provenance": True, "sbom": True}
 
 
-@pytest.fixture(params=["registry", "oci-registry"])
-def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Server]:
-    """A registry without the referrers API, and one with it."""
-    started = docker_registry if request.param == "registry" else oci_registry
-    with started(require(request.param), tmp_path / "registry") as served:
-        yield served
-
-
 def test_chart_is_signed_by_the_key_of_images(server: Server, tmp_path: Path) -> None:
     check_signed_chart(tmp_path, f"{server.host}/team")
 
@@ -182,6 +165,16 @@ def test_signed_chart_completes_after_kill(pushed: int, registry: Server, tmp_pa
         assert len(referrers(project, name)) == 5
         assert all(verified(project, name, "--key", str(public)).values())
         held.gate.set()
+
+
+def test_openssl_verifies_chart(server: Server, tmp_path: Path) -> None:
+    private, public = new_key(tmp_path)
+    project = project_of(tmp_path, FILE.format(host=server.host, folder="team"))
+    project.release(LAPWING_SIGNING_KEY=private.read_text())
+    found = signed_documents(server, "team/charts/shop", "0.0.1", public)
+    assert set(found) == ALL
+    _, other = new_key(tmp_path, "other")
+    assert not signed_documents(server, "team/charts/shop", "0.0.1", other)
 
 
 def test_cosign_verifies_chart(server: Server, tmp_path: Path) -> None:

@@ -161,9 +161,9 @@ def test_push_is_released_by_generated_workflow(
     assert (chart["version"], chart["appVersion"]) == ("0.0.1", "4.93.0")
     for tag in ("4.93.0", "0.0.1", "latest"):
         assert registry.whole("acme/fleet", tag) == digest
-    name = f"{registry.host}/acme/charts/fleetdm-stack:0.0.1"
-    checked = team.project.call("image", "verify", name)
-    assert checked.returncode == 0, checked.stdout + checked.stderr
+    for name in ("charts/fleetdm-stack:0.0.1", "fleet:4.93.0"):
+        checked = team.project.call("image", "verify", f"{registry.host}/acme/{name}")
+        assert checked.returncode == 0, checked.stdout + checked.stderr
 
     # A change of documentation starts no job; a merge of a feature is a major version.
     head = team.project.commit("Explain", **{"README.md": "words"})
