@@ -113,12 +113,16 @@ class Runner:
     ) -> tuple[int, str]:
         _only(step, STEP_KEYS, "step")
         workspace, temporary = folder / "work", folder / "temp"
+        added = folder / "path"
+        found = added.read_text().splitlines() if added.exists() else []
         github = context["github"]
         environ = self.environ | {
-            "PATH": f"{self.python}:{os.environ['PATH']}",
+            "PATH": ":".join([*reversed(found), str(self.python), os.environ["PATH"]]),
+            "GITHUB_PATH": str(added),
             "HOME": str(folder / "home"),
             "CI": "true",
             "GITHUB_ACTIONS": "true",
+            "GITEA_ACTIONS": "true",
             "GITHUB_WORKSPACE": str(workspace),
             "RUNNER_TEMP": str(temporary),
             "GITHUB_REF": github["ref"],

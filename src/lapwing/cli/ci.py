@@ -185,6 +185,7 @@ def _pipeline(
 ) -> Pipeline:
     """Return what the workflow of a project depends on."""
     from lapwing.design.pipeline import Pipeline, ignored_paths
+    from lapwing.release.chart import chart_missing
     from lapwing.stack.release_rules import prerelease_of, range_of
 
     environments = released.stacks[0].stack.environments if released.stacks else {}
@@ -211,6 +212,7 @@ def _pipeline(
         folder=released.folder.resolve().relative_to(top).as_posix(),
         over_ssh=shipped is not None and environments[shipped].host is not None,
         pull_secrets=() if shipped is None else _pull_secrets(released.stacks[0].stack, shipped),
+        has_chart=any(chart_missing(project) is None for project in released.projects()),
     )
 
 

@@ -1,9 +1,10 @@
 """The workflow for a forge's CI, which `lapwing ci init` writes.
 
 It calls Lapwing's own verbs and little else, so that what CI does can be run by hand. Its rules:
-actions are pinned to commits; a token has the least permissions and is passed only through the
-environment; no untrusted text (a branch name, a title) is put into a script; no job for pull
-requests runs on the team's own machine; nothing runs for a change of documentation.
+actions are pinned to commits and programs to digests; a token has the least permissions and is
+passed only through the environment; no untrusted text (a branch name, a title) is put into a
+script; no job for pull requests runs on the team's own machine; nothing runs for a change of
+documentation.
 
 The first line has a digest of the rest, so that an unedited file can be updated.
 
@@ -24,6 +25,13 @@ Forge = Literal["gitea", "github"]
 CHECKOUT = "actions/checkout@d23441a48e516b6c34aea4fa41551a30e30af803 # v6.1.0"
 SETUP_PYTHON = "actions/setup-python@ece7cb06caefa5fff74198d8649806c4678c61a1 # v6.3.0"
 PYTHON = "3.12"
+HELM = "3.19.0"
+HELM_SUMS = {
+    "amd64": "a7f81ce08007091b86d8bd696eb4d86b8d0f2e1b9f6c714be62f82f96a594496",
+    "arm64": "440cf7add0aee27ebc93fada965523c1dc2e0ab340d4348da2215737fc0d76ad",
+}
+"""SHA-256 of Helm's archives for Linux, which get.helm.sh publishes beside them. Source:
+cert-manager's makefile, which pins the same."""
 MARK = "# Made by lapwing ci init. Digest of the rest: "
 FILES: dict[Forge, str] = {
     "github": ".github/workflows/lapwing.yaml",
@@ -42,7 +50,7 @@ class Pipeline:
     shipped, because their versions are pre-releases or old ones.
     `install` are pip's arguments, quoted for a shell; `documentation` is patterns for
     `paths-ignore`; `secrets` are the names of those that the release reads. `folder` is the file's
-    in the repository.
+    in the repository. `has_chart`: the release packages a Helm chart, which Helm lints.
     """
 
     forge: Forge
@@ -57,6 +65,7 @@ class Pipeline:
     folder: str = "."
     over_ssh: bool = False
     pull_secrets: tuple[str, ...] = ()
+    has_chart: bool = False
 
 
 def workflow(pipeline: Pipeline) -> str:
@@ -263,6 +272,7 @@ def _release(pipeline: Pipeline) -> str:
           fetch-depth: 0
           persist-credentials: false
 {_install(pipeline)}\
+{_install_helm() if pipeline.has_chart else ""}\
       - name: Tag and publish the next version
         run: lapwing release
         env:
@@ -286,6 +296,29 @@ def _install(pipeline: Pipeline, *, cached: bool = False) -> str:
           python-version: "{PYTHON}"
 {cache if cached else ""}\
       - run: python -m pip install --quiet {pipeline.install}
+"""
+
+
+def _install_helm() -> str:
+    """Return the step that installs Helm where the runner lacks it."""
+    sums = "".join(
+        f"          {digest}  helm-v{HELM}-linux-{name}.tar.gz\n"
+        for name, digest in HELM_SUMS.items()
+    )
+    return f"""\
+      - name: Install Helm to lint the chart
+        run: |
+          if command -v helm; then exit; fi
+          cd "$RUNNER_TEMP"
+          machine=$(uname -m | sed 's/x86_64/amd64/; s/aarch64/arm64/')
+          archive=helm-v{HELM}-linux-$machine.tar.gz
+          curl -fsSLO --retry 3 "https://get.helm.sh/$archive"
+          sha256sum --check --ignore-missing <<'SUMS'
+{sums}\
+          SUMS
+          mkdir -p helm
+          tar -xzf "$archive" -C helm --strip-components=1
+          echo "$RUNNER_TEMP/helm" >> "$GITHUB_PATH"
 """
 
 

@@ -25,6 +25,7 @@ from lapwing.release.git import Checkout
 from lapwing.release.patterns import matches
 from lapwing.render.helm.chart import package
 from lapwing.stack.image import parse
+from lapwing.stack.load import LoadedStack
 from lapwing.stack.project import Released
 from lapwing.stack.release_rules import mirrored_version
 from lapwing.system import process
@@ -43,22 +44,17 @@ def package_chart(
 
     Raises LapwingError.
     """
+    reason = chart_missing(released)
+    if reason is not None:
+        return reason
     folder = released.delivery.release.chart
-    if folder is False:
-        return "`chart: false` in the file"
-    if folder is not None:
+    if folder:
         return package_folder(checkout, commit, folder, version, environ)
-    if not released.stacks or released.paths:
-        return "the project has no `chart`"
-    clusters = [s for s in released.stacks if s.settings.target == "kubernetes"]
-    if not clusters:
-        return "the stack has no environment with `target: kubernetes`"
-    if any(service.image is None for c in clusters for service in c.stack.services.values()):
-        return "not every service has an `image`"
 
     from lapwing.render.helm import stack
     from lapwing.render.kubernetes import render
 
+    clusters = _clusters(released)
     first, *others = [render.prepare(cluster) for cluster in clusters]
     name = clusters[0].stack.stack
     about = stack.about(name, version, _mirrored_version(released))
@@ -66,6 +62,27 @@ def package_chart(
     files = {path: text.encode() for path, text in texts.items()}
     _lint(name, files, environ)
     return ReleaseFile(f"{name}-{version}.tgz", package(name, files), MEDIA_TYPE)
+
+
+def chart_missing(released: Released) -> str | None:
+    """Return why a release has no chart; None if it has one."""
+    folder = released.delivery.release.chart
+    if folder is False:
+        return "`chart: false` in the file"
+    if folder is not None:
+        return None
+    if not released.stacks or released.paths:
+        return "the project has no `chart`"
+    clusters = _clusters(released)
+    if not clusters:
+        return "the stack has no environment with `target: kubernetes`"
+    if any(service.image is None for c in clusters for service in c.stack.services.values()):
+        return "not every service has an `image`"
+    return None
+
+
+def _clusters(released: Released) -> list[LoadedStack]:
+    return [s for s in released.stacks if s.settings.target == "kubernetes"]
 
 
 def _mirrored_version(released: Released) -> str | None:

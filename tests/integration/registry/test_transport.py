@@ -41,12 +41,13 @@ def remote_hosts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lapwing.registry.registry.is_loopback", lambda _: False)
 
 
-def certificate(folder: Path) -> tuple[Path, Path]:
-    """A self-signed certificate for 127.0.0.1, and its key."""
+def certificate(folder: Path, *hosts: str) -> tuple[Path, Path]:
+    """A self-signed certificate for 127.0.0.1 and other hosts, and its key."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "tests")])
     now = datetime.datetime.now(datetime.UTC)
-    names = [x509.IPAddress(ipaddress.ip_address("127.0.0.1")), x509.DNSName("localhost")]
+    names = [x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
+    names += [x509.DNSName(host) for host in ("localhost", *hosts)]
     made = (
         x509.CertificateBuilder()
         .subject_name(name)
