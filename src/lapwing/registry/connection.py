@@ -1,10 +1,10 @@
 """One HTTP/1.1 connection: a TCP or TLS stream to one host, and the exchanges on it.
 
 asyncio's own streams copy every byte three times and give 64 KiB at a time, and a whole HTTP client
-adds milliseconds to each request (decision 0011). Here a socket is read into one buffer that
-belongs to the connection, so what `receive` returns is valid only until the next call. h11, the
-protocol engine of httpx, reads and writes heads and chunked bodies; a body of known length bypasses
-it. Every network failure is a `ConnectionFailed`.
+adds milliseconds to each request (decisions 0011 and 0050). Here a socket is read into one buffer
+that belongs to the connection, so what `receive` returns is valid only until the next call. What
+the socket takes or gives at once needs no event loop. Every network failure is a
+`ConnectionFailed`.
 """
 
 from __future__ import annotations
@@ -13,11 +13,17 @@ import asyncio
 import contextlib
 import socket
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from typing import Any, TypeVar
 from urllib.parse import SplitResult
 
-import h11
+from lapwing.registry.http import (
+    InvalidMessage,
+    encode_request,
+    parse_chunk_size,
+    parse_head,
+    split_head,
+)
 
 T = TypeVar("T")
 Bytes = bytes | memoryview
@@ -33,6 +39,8 @@ IDLE_TIMEOUT_S = 120.0
 """Time without a byte after which a connection is closed. A registry may verify a large blob before
 it answers."""
 MAX_HEAD_BYTES = 64 * 1024
+MAX_LINE_BYTES = 1024
+"""Bytes of the line before a chunk, and of a trailer."""
 MAX_DRAIN_BYTES = 64 * 1024
 """Bytes of an unread body that are discarded rather than closing the connection."""
 
@@ -54,6 +62,16 @@ async def _within(seconds: float, work: Awaitable[T], message: str, *, reached: 
         raise ConnectionFailed(message, reached=reached) from error
     except OSError as error:  # ssl.SSLError is one.
         raise ConnectionFailed(error.strerror or str(error), reached=reached) from error
+
+
+def _now(call: Callable[[], T]) -> T:
+    """Call a non-blocking method of a socket. Raises ConnectionFailed, BlockingIOError."""
+    try:
+        return call()
+    except (BlockingIOError, InterruptedError):
+        raise
+    except OSError as error:
+        raise ConnectionFailed(error.strerror or str(error)) from error
 
 
 async def connect(host: str, port: int) -> TcpStream:
@@ -105,11 +123,18 @@ class TcpStream:
 
     async def receive(self) -> Bytes:
         """Return the next bytes, in the buffer of this connection."""
+        with contextlib.suppress(BlockingIOError, InterruptedError):
+            return self._buffer[: _now(lambda: self._socket.recv_into(self._buffer))]
         received = self._loop.sock_recv_into(self._socket, self._buffer)
         return self._buffer[: await _within(IDLE_TIMEOUT_S, received, "timed out while receiving")]
 
     async def send(self, data: Bytes) -> None:
         """Send all bytes."""
+        with contextlib.suppress(BlockingIOError, InterruptedError):
+            count = _now(lambda: self._socket.send(data))
+            if count == len(data):
+                return
+            data = memoryview(data)[count:]
         sent = self._loop.sock_sendall(self._socket, data)
         await _within(IDLE_TIMEOUT_S, sent, "timed out while sending")
 
@@ -189,11 +214,14 @@ class Exchange:
 
     def __init__(self, stream: Stream) -> None:
         self._stream = stream
-        self._protocol = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD_BYTES)
+        self._rest: Bytes = b""
+        """What was received after the last part that was read."""
         self._is_head = False
         self._sent = False
         self._read = False
         self._keep_alive = False
+        self._length: int | None = None
+        self._is_chunked = False
         self.status = 0
         self.headers: dict[str, str] = {}
         self.reusable = False
@@ -204,15 +232,15 @@ class Exchange:
         """Send a request and read the head of its response."""
         self._is_head = method == "HEAD"
         try:
-            request = h11.Request(method=method, target=target, headers=list(headers.items()))
-            head = self._protocol.send(request) or b""
-        except h11.LocalProtocolError as error:
+            head = encode_request(method, target, headers)
+        except InvalidMessage as error:
             raise ConnectionFailed(f"invalid request: {error}") from error
         # A registry may refuse before it has read the whole body; its response says why.
         with contextlib.suppress(ConnectionFailed):
             await self._send(head, body)
             self._sent = True
-        await self._read_head()
+        with _http_errors():
+            await self._read_head()
 
     async def _send(self, head: bytes, body: Body) -> None:
         if isinstance(body, bytes):
@@ -223,39 +251,54 @@ class Exchange:
             await self._stream.send(data)
 
     async def _read_head(self) -> None:
-        while not isinstance(event := await self._event(), h11.Response):
-            if not isinstance(event, h11.InformationalResponse):
-                raise ConnectionFailed("connection closed before a response")
-        self.status = event.status_code
-        for raw, value in event.headers:
-            name, text = raw.decode("latin-1"), value.decode("latin-1")
-            self.headers[name] = f"{self.headers[name]}, {text}" if name in self.headers else text
-        closing = "close" in self.headers.get("connection", "")
-        self._keep_alive = event.http_version == b"1.1" and not closing
+        """Read heads up to the one that is not informational."""
+        while self.status < 200:
+            received = bytes(self._rest)
+            while (found := split_head(received)) is None:
+                data = await self._stream.receive()
+                if not data:
+                    raise ConnectionFailed("connection closed before a response")
+                received += data
+                if len(received) > MAX_HEAD_BYTES + BUFFER_BYTES:
+                    raise InvalidMessage("the head has no end")
+            head, self._rest = parse_head(found[0]), found[1]
+            self.status = head.status
+            if self.status == 101:
+                raise InvalidMessage("unexpected change of the protocol")
+        self.headers, self._keep_alive = head.headers, head.keep_alive
+        if self._is_head or self.status in (204, 304):
+            self._length = 0
+            return
+        self._is_chunked, self._length = head.is_chunked, head.length
+        if self._is_chunked and self._length is not None:
+            raise InvalidMessage("both Content-Length and Transfer-Encoding")
 
     async def body(self) -> AsyncGenerator[Bytes, None]:
         """Read the body of the response."""
         self._read = True
-        if self._is_head or self.status in (204, 304):
-            self.reusable = self._keep_alive and self._sent
-        elif "transfer-encoding" in self.headers:
+        if self._is_chunked:
             async for data in self._chunked():
                 yield data
-        elif "content-length" in self.headers:
-            async for data in self._sized(int(self.headers["content-length"])):
+        elif self._length is not None:
+            async for data in self._sized(self._length):
                 yield data
         else:
-            while data := await self._until_closed():
+            while data := await self._next():
                 yield data
 
     async def drain(self) -> None:
         """Discard a short body that was not read, so that the stream can be reused."""
-        if not self._read and int(self.headers.get("content-length", "0")) <= MAX_DRAIN_BYTES:
+        if not self._read and (self._length or 0) <= MAX_DRAIN_BYTES:
             async for _ in self.body():
                 pass
 
+    async def _next(self) -> Bytes:
+        """Return the next bytes; none at the end of the connection."""
+        data, self._rest = self._rest, b""
+        return data or await self._stream.receive()
+
     async def _sized(self, left: int) -> AsyncGenerator[Bytes, None]:
-        data: Bytes = self._protocol.trailing_data[0]
+        data, self._rest = self._rest, b""
         while True:
             if len(data) > left:
                 raise ConnectionFailed("more bytes received than Content-Length")
@@ -272,24 +315,39 @@ class Exchange:
                 raise ConnectionFailed("connection closed in the middle of a body")
 
     async def _chunked(self) -> AsyncGenerator[Bytes, None]:
-        while isinstance(event := await self._event(), h11.Data):
-            yield bytes(event.data)
-        if not isinstance(event, h11.EndOfMessage):
-            raise ConnectionFailed("connection closed in the middle of a body")
-        self.reusable = self._keep_alive and self._sent and not self._protocol.trailing_data[0]
+        with _http_errors():
+            while left := parse_chunk_size(await self._line()):
+                while left:
+                    data = await self._next()
+                    if not data:
+                        raise ConnectionFailed("connection closed in the middle of a body")
+                    part, self._rest = data[:left], data[left:]
+                    left -= len(part)
+                    yield part
+                if (await self._line()).strip(b"\r"):
+                    raise InvalidMessage("a chunk is longer than its size")
+            while (await self._line()).strip(b"\r"):
+                pass  # Trailers are not used.
+        self.reusable = self._keep_alive and self._sent and not self._rest
 
-    async def _until_closed(self) -> Bytes:
-        """Return the next bytes of a body that ends with its connection."""
-        data = self._protocol.trailing_data[0]
-        if data:
-            self._protocol = h11.Connection(h11.CLIENT)
-            return data
-        return await self._stream.receive()
+    async def _line(self) -> bytes:
+        """Return the next line of a chunked body, without its end."""
+        line = b""
+        while True:
+            data = await self._next()
+            if not data or len(line) > MAX_LINE_BYTES:
+                raise ConnectionFailed("connection closed in the middle of a body")
+            begin, found, _ = bytes(data[:MAX_LINE_BYTES]).partition(b"\n")
+            line += begin
+            self._rest = data[len(begin) + len(found) :]
+            if found:
+                return line
 
-    async def _event(self) -> object:
-        try:
-            while (event := self._protocol.next_event()) is h11.NEED_DATA:
-                self._protocol.receive_data(bytes(await self._stream.receive()))
-        except h11.RemoteProtocolError as error:
-            raise ConnectionFailed(f"invalid HTTP response: {error}") from error
-        return event
+
+@contextlib.contextmanager
+def _http_errors() -> Iterator[None]:
+    """Turn a response that is not HTTP/1.1 into ConnectionFailed."""
+    try:
+        yield
+    except InvalidMessage as error:
+        raise ConnectionFailed(f"invalid HTTP response: {error}") from error

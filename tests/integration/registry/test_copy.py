@@ -142,6 +142,20 @@ async def test_connections_are_reused(
         assert front.connections <= 3 + 1 + 1  # The greeting by which TLS is found out.
 
 
+async def test_connections_are_reused_after_present_blobs(
+    source: Server, target: Server, name: str, copy: Copier, behind: Behind
+) -> None:
+    """The answer to HEAD has the length of a body that is not sent."""
+    layers = [os.urandom(100_000) for _ in range(20)]
+    source.push_image(name, "1", layers)
+    for layer in layers:
+        target.push_blob(name, layer)
+    front = behind(target)
+    done = await copy(f"{source.host}/{name}:1", f"{front.host}/{name}", jobs=3)
+    assert done.blobs["present"] == 20
+    assert front.connections <= 3 + 1 + 1
+
+
 async def test_copy_of_index_includes_all_platforms(
     source: Server, target: Server, name: str, layers: list[bytes], copy: Copier
 ) -> None:
