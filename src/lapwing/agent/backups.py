@@ -113,7 +113,7 @@ class Backups:
                     commit=commit,
                     scheduled=scheduled,
                     parts=made,
-                    left_out=left_out,
+                    left_out=[*left_out, *data_copies.devices(self.data, parts)],
                 )
                 data = msgspec.json.format(msgspec.json.encode(manifest), indent=2)
                 files.write_atomic(place / MANIFEST, data)

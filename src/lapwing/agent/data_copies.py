@@ -13,6 +13,7 @@ import socket
 import sqlite3
 import tarfile
 import time
+from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from lapwing.agent.processes import Owner
 from lapwing.agent.resources import dumps
 from lapwing.agent.resources.servers import LABEL
 from lapwing.errors import BackupError
+from lapwing.observed.status import LeftOut
 from lapwing.plan.model import Document, Resource
 from lapwing.settings import Settings
 
@@ -54,16 +56,18 @@ def reason_left_out(
 def add_files(archive: tarfile.TarFile, source: Path, prefix: str, scratch: Path) -> dict[str, int]:
     """Add a folder to an archive, SQLite files as consistent copies; return their row counts.
 
-    A damaged SQLite file is copied like any other file. Files that are removed during the copy are
-    skipped. Raises BackupError, OSError.
+    A damaged SQLite file is copied like any other file. Devices, and files that are removed during
+    the copy, are skipped. Raises BackupError, OSError.
     """
     counts: dict[str, int] = {}
     copy = scratch / "copy.db"
     for path in _below(source):
         name = f"{prefix}{path.relative_to(source).as_posix()}"
         ending = next((e for e in _BESIDE_SQLITE if path.name.endswith(e)), None)
-        if path.is_socket() or (
-            ending and _is_sqlite(path.with_name(path.name.removesuffix(ending)))
+        if (
+            path.is_socket()
+            or _is_device(path)
+            or (ending and _is_sqlite(path.with_name(path.name.removesuffix(ending))))
         ):
             continue
         try:
@@ -81,6 +85,21 @@ def add_files(archive: tarfile.TarFile, source: Path, prefix: str, scratch: Path
         except FileNotFoundError:
             continue
     return counts
+
+
+def devices(data: Path, parts: Iterable[str]) -> list[LeftOut]:
+    """Return the device files below the folders of these parts: a restore would refuse them."""
+    return [
+        LeftOut(name=path.relative_to(data).as_posix(), reason="a device file")
+        for part in parts
+        if (data / part).is_dir()
+        for path in _below(data / part)
+        if _is_device(path)
+    ]
+
+
+def _is_device(path: Path) -> bool:
+    return not path.is_symlink() and (path.is_block_device() or path.is_char_device())
 
 
 def _below(folder: Path) -> list[Path]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import sqlite3
+import stat
 import tarfile
 from contextlib import closing
 from pathlib import Path
@@ -82,6 +83,17 @@ def test_modes_are_restored(source: Path, tmp_path: Path) -> None:
         0o2775,
         0o664,
     )
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may create device files")
+def test_device_files_are_left_out_and_reported(source: Path, tmp_path: Path) -> None:
+    """A container may have made one; a restore refuses archives with devices."""
+    os.mknod(source / "null", stat.S_IFCHR | 0o600, os.makedev(1, 3))
+    (source / "link").symlink_to("/dev/null")
+    assert copied(source, tmp_path / "copy") == {"shop.db:sales": 2}
+    assert sorted(p.name for p in (tmp_path / "copy").iterdir()) == ["link", "shop.db"]
+    [found] = data_copies.devices(tmp_path, ["volume", "missing"])
+    assert (found.name, found.reason) == ("volume/null", "a device file")
 
 
 def test_unreadable_folder_is_an_error(
