@@ -19,7 +19,7 @@ from lapwing.errors import UsageError
 def command(context: Context, repair: bool, environment: str | None) -> int:
     """Check this machine and the state folder, or the server of an environment.
 
-    Exit status: 0 if every check passes, 1 if one fails.
+    Exit status: 0 if no check fails, 1 if one fails.
     """
     from lapwing.commands import doctor
     from lapwing.stack.load import LOCAL
@@ -39,6 +39,7 @@ def command(context: Context, repair: bool, environment: str | None) -> int:
     if context.for_programs:
         context.printer.json([{"check": f.check, "ok": f.ok, "seen": f.seen} for f in findings])
     else:
-        rows = [("ok" if f.ok else "FAILED", f.check, f.seen) for f in findings]
+        words = {True: "ok", False: "FAILED", None: "UNKNOWN"}
+        rows = [(words[f.ok], f.check, f.seen) for f in findings]
         context.printer.table(("", "CHECK", "RESULT"), rows)
-    return 0 if all(f.ok for f in findings) else 1
+    return 1 if any(f.ok is False for f in findings) else 0

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import msgspec
 
+from lapwing.commands.domain_check import check_domains
 from lapwing.desired.recovery import restore_references
 from lapwing.desired.repository import DesiredRepository
 from lapwing.errors import LapwingError
@@ -57,6 +58,7 @@ def examine(settings: Settings) -> Iterator[CheckResult]:
         yield _boot()
         yield _replacement()
         yield from _problems(settings)
+        yield from check_domains((d for _, d in _running(settings)), settings.bind)
     if active := _active(settings):
         yield _traffic(settings, active, alive)
     repository = DesiredRepository(settings.desired)

@@ -1,0 +1,47 @@
+"""`lapwing doctor` on a server whose domains lead to it, or elsewhere."""
+
+from __future__ import annotations
+
+import pytest
+
+from lapwing.commands.domain_check import check_domains
+from lapwing.plan.model import Acme, Deployment, Document
+
+ACME = Acme(email="ops@example.com", directory="https://acme.example.com")
+
+
+@pytest.mark.parametrize(
+    ("host", "bind", "ok", "seen"),
+    [
+        ("127.0.0.1", "0.0.0.0", True, "points to this machine (127.0.0.1)"),
+        ("192.0.2.7", "0.0.0.0", None, "points to 192.0.2.7, which is no address of this machine:"),
+        ("nothing.invalid", "0.0.0.0", False, "add a DNS record for it"),
+        ("2001:db8::1", "0.0.0.0", False, "has the IPv6 address 2001:db8::1, but Envoy listens on"),
+        ("2001:db8::1", "::", None, "points to 2001:db8::1, which is no address of this machine"),
+    ],
+    ids=["here", "elsewhere", "unknown", "ipv6-without-listener", "ipv6-elsewhere"],
+)
+def test_domain_leads_to_the_server_or_the_check_names_where(
+    host: str, bind: str, ok: bool | None, seen: str
+) -> None:
+    """An address takes the place of a name that resolves to it."""
+    document = Document(
+        stack="shop",
+        environment="vps",
+        domains=(host,),
+        deployment=Deployment(actor="ada"),
+        acme=ACME,
+    )
+    [found] = check_domains([document], bind)
+    assert (found.check, found.ok) == (f"domain {host}", ok)
+    assert seen in found.seen
+
+
+def test_domains_without_a_public_certificate_are_not_checked() -> None:
+    local = Document(
+        stack="shop",
+        environment="local",
+        domains=("shop.localhost",),
+        deployment=Deployment(actor="ada"),
+    )
+    assert list(check_domains([local], "localhost")) == []
