@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -53,22 +53,34 @@ class Laptop:
         self.where = where
         self.machine = machine
         self._folders: list[str] = []
-        self.use(key)
-        (where.folder.parent / "known_hosts").write_text(machine.host_key())
+        self.key = key
+        self.know([machine])
         stack = STACK.replace("HOST", machine.address)
         where.write({"lapwing.yaml": stack, "app.py": APP, "VERSION": "v0", "requirements.txt": ""})
 
     def use(self, key: Path) -> None:
-        """Log in with another key. OpenSSH reads the home of the user from the system's table, not
-        from HOME, so a program on the PATH adds the configuration."""
-        folder = self.where.folder.parent / f"ssh-{key.name}"
+        """Log in with another key."""
+        self.key = key
+        self.know([self.machine])
+
+    def know(self, machines: Sequence[Machine]) -> None:
+        """Reach these servers, also after they booted. OpenSSH reads the home of the user from the
+        system's table, not from HOME, so a program on the PATH adds the configuration."""
+        folder = self.where.folder.parent / f"ssh-{self.key.name}"
         folder.mkdir(mode=0o700, exist_ok=True)
         known = self.where.folder.parent / "known_hosts"
+        known.write_text("".join(machine.host_key() for machine in machines))
         options = (
-            f"-F none -o IdentityFile={key} -o IdentitiesOnly=yes -o UserKnownHostsFile={known}"
+            f"-F none -o IdentityFile={self.key} -o IdentitiesOnly=yes "
+            f"-o UserKnownHostsFile={known}"
         )
-        inside = " ".join(self.machine.here)
-        (folder / "ssh").write_text(f'#!/bin/sh\nexec {inside} /usr/bin/ssh {options} "$@"\n')
+        script = "#!/bin/sh\n"
+        for machine in machines:
+            inside = " ".join(machine.here)
+            script += f'case " $* " in *[\\ @]{machine.address}\\ *) '
+            script += f'exec {inside} /usr/bin/ssh {options} "$@";; esac\n'
+        script += 'echo "unknown server: $*" >&2; exit 255\n'
+        (folder / "ssh").write_text(script)
         (folder / "ssh").chmod(0o755)
         self.where.environ["PATH"] = f"{folder}:{os.environ['PATH']}"
         self.where.environ["XDG_RUNTIME_DIR"] = self.sockets()

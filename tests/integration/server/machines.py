@@ -23,11 +23,11 @@ BOOT = Path(__file__).with_name("boot.sh")
 
 
 class Machine:
-    """A server: `root` is its file system as this machine sees it."""
+    """A server: `root` is its file system as this machine sees it. It has all addresses of its
+    loopback interface; `address` is the one that it is called by."""
 
-    address = "127.0.0.1"
-
-    def __init__(self, folder: Path, parts: Path, number: int) -> None:
+    def __init__(self, folder: Path, parts: Path, number: int, address: str = "127.0.0.1") -> None:
+        self.address = address
         self.folder = folder
         self.wheels = parts / "wheels"
         self.root = folder / "root"
