@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from lapwing.system import package_data
 
 SCRIPT = package_data.read("server", "probe.sh")
-"""Uses `ss` of iproute2, which Debian and Ubuntu install by default."""
+"""Uses `ss` and `ip` of iproute2, which Debian and Ubuntu install by default."""
 MACHINES = ("x86_64", "aarch64")
 MIN_MEMORY_KIB = 900_000
 """Envoy, the agent and one build of a small application fit in 1 GB."""
@@ -61,6 +61,13 @@ def check(facts: Mapping[str, str], now: float | None = None) -> Iterator[Findin
         yield Finding(
             f"The clock of the server differs by {abs(error):.0f} s from that of this machine.",
             "Set the clock: `timedatectl set-ntp true`. Certificates depend on it.",
+        )
+    if facts.get("ipv4") == "0" and facts.get("ipv6", "0") != "0":
+        yield Finding(
+            "The server has no IPv4 address, but Envoy listens on 0.0.0.0.",
+            "After the setup, let it listen on IPv6, on the server: `echo LAPWING_BIND=:: >> "
+            "/etc/lapwing/environment.local`, then `systemctl restart lapwing`.",
+            fatal=False,
         )
     for port in (80, 443):
         program, _, pid = facts.get(f"port_{port}", "").partition(" ")

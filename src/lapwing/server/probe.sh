@@ -21,6 +21,9 @@ for python in python3.14 python3.13 python3.12 python3.11 python3; do
     break
   fi
 done
+for family in 4 6; do
+  echo "ipv$family=$(ip -o -$family address show scope global 2>/dev/null | wc -l)"
+done
 for port in 80 443; do
   # The first program that listens: users:(("nginx",pid=12,fd=6),...
   owner=$(ss -Hltnp "sport = :$port" 2>/dev/null \

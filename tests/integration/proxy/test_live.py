@@ -343,3 +343,22 @@ async def test_draining_replicas_complete_requests_and_get_no_new_ones(proxy: En
             await asyncio.sleep(0.02)
         while set(await active()) != {ports[0]}:
             await asyncio.sleep(0.1)
+
+
+async def test_clients_over_ipv6_are_served_where_envoy_listens_on_it(
+    tmp_path: Path, backend: int
+) -> None:
+    """As on a server without IPv4, by `LAPWING_BIND=::`."""
+    found = Envoy(Settings(home=tmp_path, port=free_port(), bind="::"))
+    await found.start()
+    try:
+        await route(found, Cluster("shop/local/api/blue-1", (backend,), "/healthz"), "1")
+        async with client(found) as http:
+            reply = await http.get(
+                f"https://[::1]:{found.settings.port}/",
+                headers={"host": "localhost"},
+                extensions={"sni_hostname": "localhost"},
+            )
+        assert reply.text == "hi"
+    finally:
+        await found.stop()

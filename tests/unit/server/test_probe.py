@@ -42,6 +42,14 @@ def test_fatal_finding(fact: str, value: str, message: str) -> None:
     assert finding.hint
 
 
+def test_server_without_ipv4_is_a_warning() -> None:
+    [finding] = probe.check(GOOD | {"ipv4": "0", "ipv6": "1"}, 1000.0)
+    assert not finding.fatal
+    assert "no IPv4 address" in finding.message
+    assert not list(probe.check(GOOD | {"ipv4": "1", "ipv6": "1"}, 1000.0))
+    assert not list(probe.check(GOOD | {"ipv4": "0", "ipv6": "0"}, 1000.0)), "Only loopback."
+
+
 def test_little_memory_is_a_warning() -> None:
     [finding] = probe.check(GOOD | {"memory": "500000"}, 1000.0)
     assert not finding.fatal
@@ -50,5 +58,16 @@ def test_little_memory_is_a_warning() -> None:
 def test_script_reads_this_machine() -> None:
     done = subprocess.run(["sh", "-c", probe.SCRIPT], capture_output=True, text=True, check=True)
     facts = probe.parse(done.stdout)
-    assert {"os", "machine", "user", "clock", "memory", "disk", "port_80", "port_443"} <= set(facts)
+    assert {
+        "os",
+        "machine",
+        "user",
+        "clock",
+        "memory",
+        "disk",
+        "ipv4",
+        "ipv6",
+        "port_80",
+        "port_443",
+    } <= set(facts)
     assert int(facts["memory"]) > 0
