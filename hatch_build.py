@@ -23,7 +23,8 @@ class ForgeMetadata(MetadataHookInterface):
     def update(self, metadata: dict[str, Any]) -> None:
         """Add the fields. GITHUB_SHA and GITEA_ACTIONS are variables of every job on a forge."""
         text = Path(self.root, "README.md").read_text(encoding="utf-8")
-        project = os.environ.get("PROJECT_URL")
+        # Gitea's address of the server ends with a slash, GitHub's does not.
+        project = re.sub("(?<!:)//+", "/", os.environ.get("PROJECT_URL", ""))
         if project:
             gitea = "GITEA_ACTIONS" in os.environ
             commit = os.environ["GITHUB_SHA"]

@@ -371,7 +371,9 @@ def test_own_wheel_links_to_the_released_commit(
         return json.loads(shown.stdout)
 
     job = {"GITHUB_ACTIONS": "true", "GITHUB_SHA": "abc", **variables}
-    released = metadata(PROJECT_URL=url, **job)
+    # As from the expression of the workflow: Gitea's `github.server_url` ends with a slash.
+    given = url.replace("example/", "example//") if "GITEA_ACTIONS" in variables else url
+    released = metadata(PROJECT_URL=given, **job)
     assert (released["urls"]["Source"], released["urls"]["Issues"]) == (url, f"{url}/issues")
     text = released["readme"]["text"]
     assert f"]({url}{page}getting-started.md)" in text
