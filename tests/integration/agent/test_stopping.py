@@ -89,10 +89,13 @@ def queue(ship: Ship) -> Queue:
 
 
 def test_down_waits_for_the_last_process(queue: Queue) -> None:
-    pid = queue.up(3)
-    said = queue.where.run("down").stderr
-    assert "stopping queue, up to 60 s" in said
-    assert "Everything is stopped" in said
+    pid = queue.up(55)
+    down = down_in_background(queue)
+    assert down.stderr is not None
+    assert any("stopping queue, up to 60 s" in line for line in down.stderr)
+    queue.end()
+    _, said = down.communicate(timeout=60)
+    assert (down.returncode, "Everything is stopped" in said) == (0, True), said
     assert queue.finished
     assert processes.started(pid) is None
 
