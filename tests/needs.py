@@ -140,6 +140,13 @@ def _mysql_root() -> str | None:
     return str(folder) if folder.is_dir() else None
 
 
+def _postgres_tools() -> str | None:
+    """The folder of PostgreSQL's programs, which Debian does not put on the PATH."""
+    found = shutil.which("postgres")
+    folders = [Path(found).resolve().parent] if found else Path("/usr/lib/postgresql").glob("*/bin")
+    return next((str(p) for p in folders if (p / "initdb").exists()), None)
+
+
 PARTS: dict[str, Callable[[], str | None]] = {
     "busybox": _program("busybox"),
     "curl": _program("curl"),
@@ -171,6 +178,9 @@ PARTS: dict[str, Callable[[], str | None]] = {
     "mysql-tools": _mysql,
     "mysql-root": _mysql_root,
     "postgres": _program("postgres"),
+    "postgres-tools": _postgres_tools,
+    "rclone": _program("rclone"),
+    "mongo-tools": _program("mongodump"),
     "pebble": _program("pebble"),
     "pebble-challtestsrv": _program("pebble-challtestsrv"),
     "versitygw": _program("versitygw"),

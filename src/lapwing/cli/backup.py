@@ -1,4 +1,4 @@
-"""`lapwing backup`: make, list and verify backups of an environment on a machine."""
+"""`lapwing backup`: make, list and verify backups of an environment."""
 
 from __future__ import annotations
 
@@ -7,13 +7,16 @@ from typing import TYPE_CHECKING, Literal, TextIO
 import click
 
 from lapwing.cli.context import Context
-from lapwing.cli.options import environment_option, identity_option, output_option
+from lapwing.cli.options import context_option, environment_option, identity_option, output_option
 from lapwing.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from lapwing.agent.backup_manifest import Manifest
+    from lapwing.commands.backup import MachineBackups
+    from lapwing.targets.base import Target
+    from lapwing.targets.cluster_backups import ClusterBackups
     from lapwing.targets.machine import MachineTarget
 
 
@@ -23,6 +26,8 @@ if TYPE_CHECKING:
 )
 @click.argument("backup", required=False)
 @environment_option
+@context_option
+@click.option("--yes", is_flag=True, help="On a cluster: do not ask before a backup is made.")
 @identity_option
 @output_option
 @click.pass_obj
@@ -31,53 +36,70 @@ def command(
     action: Literal["create", "list", "verify"],
     backup: str | None,
     environment: str,
+    cluster: str | None,
+    yes: bool,
     identity: TextIO | None,
 ) -> int:
-    """Back up the databases and volumes of an environment on a machine.
+    """Back up the databases and volumes of an environment.
 
     ACTION is `create` (default), `list` or `verify`; `verify` restores BACKUP (default: the newest)
-    into a scratch folder and checks it. Services keep running. MongoDB in containers, mongod,
-    and databases at a URL are not backed up; the output lists them.
+    into a scratch folder, on Kubernetes in a new pod, and checks it. Services keep running. On a
+    machine MongoDB in containers, mongod, and databases at a URL are not backed up; the output
+    lists them. On Kubernetes the databases in the cluster are backed up.
     """
     from lapwing.cli import present
-    from lapwing.commands import backup as commands
+    from lapwing.targets.base import ClusterOptions
 
     if backup is not None and action != "verify":
         raise UsageError(f"`lapwing backup {action}` takes no BACKUP.")
-    target = machine(context, environment)
-    backups = target.backups(identity.read() if identity else None)
+    target = context.target(environment, ClusterOptions(cluster, yes=yes))
+    backups = _backups(target, identity)
     if action == "verify":
-        found = backups.find(backup)
         with context.printer.working("verifying"):
-            results = list(commands.verify(backups, found))
+            found = backups.find(backup)
+            results = list(backups.verify(found))
         _show_left_out(context, found)
         return present.checks(context, results, backup=found.id)
     if action == "list":
         _show(context, backups.list(), environment)
         return 0
     context.prepare_home()
-    status = target.read_status()
     with context.printer.working("backing up"):
-        made = backups.create(status.commit if status else None)
+        made = backups.create()
     if context.for_programs:
         _show(context, [made], environment)
     else:
         names = ", ".join(p.name for p in made.parts)
-        context.printer.say(f"Backed up {names} to {backups.store.place}/{made.id}.", style="green")
+        context.printer.say(f"Backed up {names} to {backups.place}/{made.id}.", style="green")
         context.printer.data(made.id)
     _show_left_out(context, made)
     return 0
 
 
-def machine(context: Context, environment: str) -> MachineTarget:
-    """Return an environment on a machine. Raises UsageError for one on a cluster."""
+def _backups(target: Target, identity: TextIO | None) -> MachineBackups | ClusterBackups:
+    from lapwing.targets.argocd import ArgoCDTarget
+    from lapwing.targets.cluster_backups import ClusterBackups
+    from lapwing.targets.kubernetes import KubernetesTarget
+
+    if not isinstance(target, KubernetesTarget | ArgoCDTarget):
+        from lapwing.commands.backup import MachineBackups
+
+        return MachineBackups(on_machine(target), identity.read() if identity else None)
+    if identity is not None:
+        raise UsageError("--identity is for machines: backups of a cluster have no `encrypt`.")
+    return ClusterBackups(target.cluster)
+
+
+def on_machine(target: Target) -> MachineTarget:
+    """Return a target on a machine. Raises UsageError for one on a cluster."""
     from lapwing.targets.machine import MachineTarget
 
-    target = context.target(environment)
     if not isinstance(target, MachineTarget):
+        environment = target.ref.environment
         raise UsageError(
-            f"Lapwing backs up environments on machines; {environment} is on a cluster.",
-            hint="Use snapshots of its volumes, or the backups of the managed database.",
+            f"Lapwing restores environments on machines; {environment} is on a cluster.",
+            hint=f"Run `lapwing backup verify -e {environment}` to check the backup, then restore "
+            "it by `kubectl exec`: see operations/backup in the documentation.",
         )
     return target
 

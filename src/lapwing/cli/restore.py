@@ -7,7 +7,7 @@ from typing import TextIO
 
 import click
 
-from lapwing.cli.backup import machine
+from lapwing.cli.backup import on_machine
 from lapwing.cli.context import Context
 from lapwing.cli.options import environment_option, identity_option, output_option
 from lapwing.errors import UsageError
@@ -36,7 +36,7 @@ def command(
     from lapwing.cli import present
     from lapwing.commands.backup import find_part, restore
 
-    target = machine(context, environment)
+    target = on_machine(context.target(environment))
     backups = target.backups(identity.read() if identity else None)
     manifest = backups.find(backup)
     part = find_part(manifest, name)

@@ -47,6 +47,28 @@ from lapwing.targets.machine_backups import interrupted_restore
 START_TIMEOUT_S = 60.0
 
 
+class MachineBackups:
+    """Makes, lists and verifies the backups of an environment on a machine. Raises LapwingError."""
+
+    def __init__(self, target: MachineTarget, identity: str | None) -> None:
+        self._target, self._backups = target, target.backups(identity)
+        self.find, self.list = self._backups.find, self._backups.list
+
+    @property
+    def place(self) -> str:
+        """The address of the backups, for messages."""
+        return self._backups.store.place
+
+    def create(self) -> Manifest:
+        """Make a backup of what is running."""
+        status = self._target.read_status()
+        return self._backups.create(status.commit if status else None)
+
+    def verify(self, made: Manifest) -> Iterator[CheckResult]:
+        """Restore each part of a backup into a scratch folder, and check it there."""
+        return verify(self._backups, made)
+
+
 def verify(backups: Backups, manifest: Manifest) -> Iterator[CheckResult]:
     """Restore each part of a backup into a scratch folder, and check it there.
 

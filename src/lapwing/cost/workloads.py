@@ -92,6 +92,12 @@ def _add_jobs(ledger: Ledger, environment: Environment) -> None:
             size: Decimal = getattr(job.billed, what)
             quantity: Quantity = (size * hours[0], size * hours[1], size * hours[2])
             ledger.add("jobs", f"{job.part}: {label} of the job", _price(job, what), quantity, note)
+        if job.scratch:
+            kept, size = Decimal(job.kept_s * runs) / 3600, Decimal(job.scratch) / GIB
+            low, expected, high = (size * min(h + kept, HOURS) / HOURS for h in hours)
+            about = f"{note}; it exists {job.kept_s // 60} minutes longer"
+            item = f"{job.part}: volume of the job"
+            ledger.add("jobs", item, "disk.balanced", (low, expected, high), about)
 
 
 def _add_managed(ledger: Ledger, managed: ManagedService) -> None:

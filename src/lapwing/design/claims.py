@@ -101,8 +101,8 @@ NETWORK = (
     ),
     _about(
         lambda s: [f.part for f in s.facts.flows if f.to == "any"],
-        "{} may connect to any address on the port of a database outside of the cluster, because "
-        "only its URL has the address.",
+        "{} may connect to any address on the port of a database or bucket outside of the cluster, "
+        "because its address is unknown.",
     ),
     _about(
         lambda s: [p.part for p in s.services if s.facts.closed and s.reaches_internet(p.part)],

@@ -301,7 +301,8 @@ def _backup(subject: Subject, name: str) -> tuple[str, str, str]:
     backup = next((b for b in subject.facts.backups if b.name == name), None)
     if backup is None:
         return "none by Lapwing", "none", "by hand"
-    by = f"by {backup.by}" if backup.assured else f"by {backup.by}, if it starts the server"
+    by = f"{backup.schedule} by {backup.by}".strip()
+    by += "" if backup.assured else ", if it starts the server"
     return by, "last backup", "`lapwing restore`" if subject.on_machine else "by hand"
 
 

@@ -115,6 +115,12 @@ def _pods(
         offline=OFFLINE_MIGRATION in (workload["metadata"].get("annotations") or {}),
         deadline_s=spec.get("activeDeadlineSeconds"),
         schedule=schedule,
+        scratch=sum(
+            _size(v["ephemeral"]["volumeClaimTemplate"])
+            for v in pod.get("volumes", ())
+            if "ephemeral" in v
+        ),
+        kept_s=spec.get("ttlSecondsAfterFinished", 0),
         uses=tuple(dict.fromkeys(urls[name] for name in _secrets(pod) if name in urls)),
     )
 
@@ -256,9 +262,10 @@ def _ports(rule: Object) -> str:
 
 
 def _backups(job: Object) -> Iterator[Backup]:
-    database = (job["metadata"].get("annotations") or {}).get(BACKS_UP)
-    if database is not None:
-        yield Backup(database, _name(job))
+    """Yield the databases that a CronJob backs up, if it is not suspended."""
+    found = (job["metadata"].get("annotations") or {}).get(BACKS_UP, "")
+    for database in () if job["spec"].get("suspend") else found.split():
+        yield Backup(database, f"CronJob `{_name(job)}`", every=str(job["spec"]["schedule"]))
 
 
 def _reads(secret: Object) -> Iterator[SecretRead]:

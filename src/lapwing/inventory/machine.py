@@ -48,11 +48,16 @@ def from_document(document: Document) -> Inventory:
         Pods(name, name, PROCESS, r.kind, 1, 1, Requests())
         for name, r in document.resources.items()
     ]
-    backups = [Backup(f"volume.{volume}", "Lapwing") for _, s in services for volume in s.volumes]
-    backups += [Backup(name, "Lapwing", assured=False) for name in document.resources]
+    every = document.backup.schedule.cron if document.backup else ""
+    backups = [
+        Backup(f"volume.{volume}", "Lapwing", every=every)
+        for _, s in services
+        for volume in s.volumes
+    ]
+    backups += [Backup(n, "Lapwing", assured=False, every=every) for n in document.resources]
     return Inventory(
         pods=(*replicas, *databases),
-        backups=tuple(backups) if document.backup else (),
+        backups=tuple(backups) if every else (),
         endpoints=tuple(Endpoint(domain, None, "network") for domain in document.domains),
         flows=tuple(Flow(name, need) for name, s in services for need in s.needs),
         routes=tuple(_routes(document)),

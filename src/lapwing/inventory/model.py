@@ -78,6 +78,10 @@ class Pods:
     """The time limit of a job."""
     schedule: str | None = None
     """When a job runs, as for cron; None for one that runs at each deployment."""
+    scratch: int = 0
+    """The bytes of the volumes that exist as long as its pods."""
+    kept_s: int = 0
+    """For how long the pods of a job, and those volumes, exist after it has ended."""
     volumes: tuple[Volume, ...] = ()
     uses: tuple[str, ...] = ()
     """The databases outside of the cluster whose URL it gets."""
@@ -285,6 +289,13 @@ class Backup:
     name: str
     by: str
     assured: bool = True
+    every: str = ""
+    """Its schedule, `@daily` or the fields of cron."""
+
+    @property
+    def schedule(self) -> str:
+        """When it is made, in words."""
+        return self.every.removeprefix("@") if self.every[:1] in ("", "@") else f"`{self.every}`"
 
 
 @dataclass(frozen=True, slots=True)

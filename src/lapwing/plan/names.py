@@ -22,7 +22,8 @@ OFFLINE_MIGRATION = "lapwing.dev/offline-migration-of"
 STOPS = "lapwing.dev/stops"
 """Annotation: the services that use the same database, separated by spaces."""
 BACKS_UP = "lapwing.dev/backs-up"
-"""Annotation: the database in the cluster that is backed up before the migration."""
+"""Annotation of a migration: the database in the cluster that is backed up before it. Of a CronJob:
+the databases that it backs up, separated by spaces."""
 
 MIGRATED_BY = "lapwing.dev/migrated-by"
 """Annotation of the volume of a database: the image whose offline migrations were run last."""

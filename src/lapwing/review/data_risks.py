@@ -35,6 +35,7 @@ def backups(case: Case) -> Iterator[Risk]:
     made = {b.name for b in facts.backups if b.assured}
     possible = case.loaded.settings.target == "machine" and case.loaded.settings.backup is not None
     made |= {m.part for m in facts.managed if m.product and m.backup}
+    in_cluster = {p.part for p in facts.pods if p.kind == "StatefulSet"}
     prefix = f"{case.environment.name}-"
     atlas = {d.name.removeprefix(prefix): d for d in case.project.databases}
     for name, resource in case.loaded.stack.resources.items():
@@ -44,6 +45,11 @@ def backups(case: Case) -> Iterator[Risk]:
         if not resource.backup and name not in made:
             evidence = f"`{name}` ({resource.kind}) has no backup"
             advice = "Configure backups, test a restore, then set `backup: true`."
+            if name in in_cluster:
+                advice = (
+                    "Set `backup: {every: daily, to: s3://BUCKET}` of the environment, then run "
+                    f"`lapwing backup verify -e {case.environment.name}`."
+                )
             if case.loaded.settings.target == "machine":
                 advice += f" {ON_MACHINE}"
                 if possible:

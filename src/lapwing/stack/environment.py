@@ -8,8 +8,8 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from lapwing.stack.fields import (
     AGE_RECIPIENT,
+    BACKUP_PLACE,
     ENDPOINT,
-    FOLDER_OR_BUCKET,
     Access,
     ComputeResources,
     Duration,
@@ -175,7 +175,7 @@ class Encrypt(StrictModel):
 
 
 class Backup(StrictModel):
-    """Scheduled backups of an environment on a machine."""
+    """Scheduled backups of an environment: its databases and, on a machine, its volumes."""
 
     every: Interval = Field(
         "@daily",
@@ -190,12 +190,13 @@ class Backup(StrictModel):
         description="The number of scheduled backups to keep; the same number of manual backups is "
         "kept as well.",
     )
-    to: Annotated[str, Field(pattern=FOLDER_OR_BUCKET)] | None = Field(
+    to: Annotated[str, Field(pattern=BACKUP_PLACE)] | None = Field(
         None,
-        description="The folder for the backups, preferably on another disk: an absolute path "
-        "whose parent folder exists; or a bucket, `s3://BUCKET/PREFIX`. Default: `backups` in "
-        "LAPWING_HOME.",
-        examples=["/var/backups/lapwing", "s3://backups/shop"],
+        description="Where the backups are stored: a bucket, `s3://BUCKET/PREFIX`. On a machine "
+        "also a folder, preferably on another disk: an absolute path whose parent folder exists; "
+        "the default is `backups` in LAPWING_HOME. On Kubernetes also `gs://BUCKET/PREFIX`, or "
+        "`pvc://CLAIM`, a PersistentVolumeClaim of the namespace that you create; no default.",
+        examples=["/var/backups/lapwing", "s3://backups/shop", "gs://backups/shop"],
     )
     endpoint: Annotated[str, Field(pattern=ENDPOINT)] | None = Field(
         None,
@@ -208,8 +209,13 @@ class Backup(StrictModel):
         examples=["eu-central-1"],
     )
     encrypt: Encrypt | None = Field(
-        None, description="Encrypts backups with age. Default: not encrypted."
+        None, description="Encrypts backups with age (machine). Default: not encrypted."
     )
+
+    @property
+    def in_s3(self) -> bool:
+        """Whether the backups are in a bucket of S3 or of a compatible service."""
+        return self.to is not None and self.to.startswith("s3://")
 
 
 class Desired(StrictModel):
@@ -282,8 +288,9 @@ class Environment(StrictModel):
     )
     backup: Annotated[Backup | None, short_form("every", str | Backup)] = Field(
         None,
-        description="Scheduled backups of volumes and databases, except MongoDB in containers, "
-        "mongod, and databases at a URL (machine).",
+        description="Scheduled backups: on a machine of volumes and databases, except MongoDB in "
+        "containers, mongod, and databases at a URL; on Kubernetes of the databases in the "
+        "cluster.",
         examples=[{"every": "daily", "keep": 14, "to": "/var/backups/lapwing"}],
     )
     headers: Headers = Field(

@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterator
 
 from lapwing.errors import did_you_mean
-from lapwing.stack.cloud import PROJECT_ID, REGION, gcp_regions, project_of
-from lapwing.stack.environment import Environment
+from lapwing.stack.cloud import PROJECT_ID, REGION, gcp_regions, is_managed, project_of
+from lapwing.stack.environment import Backup, Environment
 from lapwing.stack.model import Stack
 from lapwing.stack.quantities import HOST_ADDRESS, show_duration
 from lapwing.stack.release_rules import registry_violations
@@ -56,18 +56,44 @@ def check_desired(stack: Stack, environment: Environment) -> Iterator[Violation]
             yield Violation(message, ("services", name, "migrate"), hint, key=True)
 
 
-def check_backup(_: Stack, environment: Environment) -> Iterator[Violation]:
-    """`backup` of an environment is for machines; `endpoint` and `region` are for a bucket."""
+def check_backup(stack: Stack, environment: Environment) -> Iterator[Violation]:
+    """`endpoint` and `region` are for S3; the other keys of `backup` fit the target."""
     backup = environment.backup
     if backup is None:
         return
     for key in ("endpoint", "region"):
-        if getattr(backup, key) is not None and not (backup.to or "").startswith("s3://"):
+        if getattr(backup, key) is not None and not backup.in_s3:
             hint = "Remove it, or set `to: s3://BUCKET/PREFIX`."
             yield Violation(f"`{key}` is only for backups in S3.", ("backup", key), hint, key=True)
-    if environment.target != "machine":
-        hint = "On a cluster use snapshots of the volumes, or the backups of the managed database."
-        message = "`backup` of an environment is only for `target: machine`."
+    to = backup.to or ""
+    if environment.target == "kubernetes":
+        yield from _check_cluster_backup(stack, environment, backup)
+    elif to.startswith(("gs://", "pvc://")):
+        message = f"`{to.partition(':')[0]}://` is only for `target: kubernetes`."
+        hint = "Set a folder, or `to: s3://BUCKET/PREFIX`; Google Cloud Storage is compatible with "
+        hint += "S3: `endpoint: https://storage.googleapis.com`."
+        yield Violation(message, ("backup", "to"), hint)
+
+
+def _check_cluster_backup(
+    stack: Stack, environment: Environment, backup: Backup
+) -> Iterator[Violation]:
+    to, places = backup.to or "/", "`s3://BUCKET/PREFIX`, `gs://BUCKET/PREFIX` or `pvc://CLAIM`"
+    if to.startswith("/"):
+        message = "`backup` on Kubernetes needs a bucket or a volume claim."
+        at: KeyPath = ("backup", "to") if backup.to else ("backup",)
+        yield Violation(message, at, f"Set `to` to {places}.", key=backup.to is None)
+    if to.startswith("gs://") and environment.cloud is None:
+        message = "`gs://` needs `cloud`: pods get their credentials by Workload Identity of GKE."
+        hint = "Set `cloud`, or `to: s3://BUCKET` with `endpoint: https://storage.googleapis.com`."
+        yield Violation(message, ("backup", "to"), hint)
+    if backup.encrypt is not None:
+        hint = "Remove it, and let the service of the bucket encrypt, with a key that you manage."
+        message = "`encrypt` is only for `target: machine`."
+        yield Violation(message, ("backup", "encrypt"), hint, key=True)
+    if all(is_managed(resource, environment) for resource in stack.resources.values()):
+        message = "`backup` has nothing to back up: the environment has no database in the cluster."
+        hint = "Remove it. Set `backup: true` of a managed database instead."
         yield Violation(message, ("backup",), hint, key=True)
 
 

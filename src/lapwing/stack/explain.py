@@ -20,8 +20,8 @@ _PATTERNS = {
     "have at most 40 characters",
     fields.VARIABLE: "must be a variable name: letters, digits and underscores, not starting with "
     "a digit",
-    fields.FOLDER_OR_BUCKET: "must be an absolute path, which starts with `/`, or "
-    "`s3://BUCKET/PREFIX`",
+    fields.BACKUP_PLACE: "must be `s3://BUCKET/PREFIX`; on a machine also an absolute path, which "
+    "starts with `/`; on Kubernetes also `gs://BUCKET/PREFIX` or `pvc://CLAIM`",
     fields.ENDPOINT: "must be a URL such as `https://s3.example.com`, without a path or a login",
     fields.AGE_RECIPIENT: "must be a public key of age, which starts with `age1`",
     fields.REQUEST: "must be a path that starts with `/`, without spaces",

@@ -16,7 +16,10 @@ NAME = r"^[a-z]([a-z0-9-]{0,38}[a-z0-9])?$"
 VARIABLE = r"^[A-Za-z_][A-Za-z0-9_]*$"
 PATH = r"^/[^?#\s]*$"
 HOST = r"^[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[0-9]{1,5})?$"
-FOLDER_OR_BUCKET = r"^(/|s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/|$))"
+BACKUP_PLACE = (
+    r"^(/|s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/|$)|gs://[a-z0-9][a-z0-9._-]{1,61}[a-z0-9](/|$)"
+    r"|pvc://[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$)"
+)
 ENDPOINT = r"^https?://[^/?#@\s]+/?$"
 AGE_RECIPIENT = r"^age1[02-9ac-hj-np-z]+$"
 REQUEST = r"^/[^#\s]*$"

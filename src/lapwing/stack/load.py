@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 _Model = TypeVar("_Model", bound="StrictModel")
 
 FILE = "lapwing.yaml"
+ACCESS_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+"""The secrets with the credentials of a bucket of S3, for backups."""
 LOCAL = "local"
 
 
@@ -111,7 +113,7 @@ class StackFile:
             entries += [p[name] for p in parts if isinstance(p.get(name), str)]
         backups = _mappings({n: e.get("backup") for n, e in enumerate(environments)})
         if any(str(backup.get("to")).startswith("s3://") for backup in backups):
-            entries += ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"]
+            entries += ACCESS_KEYS
         names = [e.get("name") if isinstance(e, dict) else e for e in entries]
         return sorted({str(name) for name in names if name})
 

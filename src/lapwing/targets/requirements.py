@@ -140,7 +140,7 @@ def _check_backup(loaded: LoadedStack, settings: Settings, problems: list[Lapwin
     A folder in LAPWING_HOME is refused, because Lapwing removes and replaces files there.
     """
     wanted = loaded.settings.backup
-    if wanted is None:
+    if wanted is None or loaded.settings.target != "machine":
         return
     if wanted.encrypt is not None:
         try:

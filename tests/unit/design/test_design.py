@@ -266,7 +266,7 @@ def test_volumes_of_services_are_in_document_and_picture(tmp_path: Path) -> None
     row = "| uploads | files of worker, `/data/uploads` | on the machine | - |"
     assert f"{row} none by Lapwing | none | by hand |" in output_of(path, "design")
     path.write_text(volumes + "environments: {local: {backup: daily}}\n")
-    saved = f"{row} by Lapwing | last backup | `lapwing restore` |"
+    saved = f"{row} daily by Lapwing | last backup | `lapwing restore` |"
     assert saved in output_of(path, "design", "-e", "local")
     assert "volume /data/uploads" in output_of(path, "diagram", "architecture")
 
@@ -274,7 +274,7 @@ def test_volumes_of_services_are_in_document_and_picture(tmp_path: Path) -> None
 def test_backup_of_a_database_on_a_machine_depends_on_its_server(tmp_path: Path) -> None:
     database = "resources: {db: {kind: mongodb}}\nenvironments: {local: {backup: daily}}\n"
     text = output_of(written(ON_A_MACHINE + database, tmp_path), "design", "-e", "local")
-    assert "| by Lapwing, if it starts the server | last backup | `lapwing restore` |" in text
+    assert "| daily by Lapwing, if it starts the server | last backup | `lapwing restore` |" in text
     assert "renders no backup" not in text
 
 

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from lapwing.plan import server_images
+from lapwing.plan.model import ResourceKind
 from lapwing.plan.server_images import IMAGES
 from lapwing.render.kubernetes import pod
 from lapwing.render.kubernetes.objects import (
@@ -52,7 +53,7 @@ class Server:
     start: str | None = None
 
 
-SERVERS: dict[str, Server] = {
+SERVERS: dict[ResourceKind, Server] = {
     "mysql": Server(
         environment={
             "MYSQL_DATABASE": DATABASE,
@@ -171,15 +172,15 @@ def _container(part: str, resource: Resource) -> dict[str, Tree]:
     scratch = [{"name": _volume(p), "mountPath": p} for p in official.scratch]
     start = {"command": ["/bin/sh", "-c", server.start]} if server.start else {}
     default = {"cpu": "250m", "memory": size(official.memory)}
-    variables = [_variable(part, variable, text) for variable, text in server.environment.items()]
+    environ = variables(part, resource.kind)
     if server.start:
         limit = {"containerName": resource.kind, "resource": "limits.memory"}
-        variables.append({"name": "MEMORY", "valueFrom": {"resourceFieldRef": limit}})
+        environ.append({"name": "MEMORY", "valueFrom": {"resourceFieldRef": limit}})
     return {
         "name": resource.kind,
         "image": Setting(f"resources.{part}.image", image(resource), f"The image of {part}."),
         **start,
-        "env": variables,
+        "env": environ,
         "ports": [{"name": "data", "containerPort": PORTS[resource.kind]}],
         "resources": pod.requests(resource.resources, f"resources.{part}", default),
         "securityContext": pod.CONTAINER,
@@ -211,6 +212,11 @@ def waiting(cluster: ClusterEnvironment, part: str) -> dict[str, Tree]:
         "securityContext": {**pod.CONTAINER, "runAsUser": user, "runAsGroup": user},
         "volumeMounts": [pod.TMP_MOUNT],
     }
+
+
+def variables(part: str, kind: ResourceKind) -> list[Tree]:
+    """Build the variables with the user, the password and the database of a server."""
+    return [_variable(part, name_, text) for name_, text in SERVERS[kind].environment.items()]
 
 
 def _variable(part: str, variable: str, text: str) -> dict[str, Tree]:

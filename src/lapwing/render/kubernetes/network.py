@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 
 from lapwing.plan.names import INSTANCE
 from lapwing.render.addresses import ATLAS_PORTS, DATABASES, NODES, PRIVATE_NETWORKS
-from lapwing.render.kubernetes import edge, pod
+from lapwing.render.kubernetes import backup, edge, pod
 from lapwing.render.kubernetes.analysis import STATS_PORT, is_watched
 from lapwing.render.kubernetes.edge_config import ends_tls
 from lapwing.render.kubernetes.objects import ClusterEnvironment, Manifest, new_object, selector
@@ -34,6 +34,9 @@ NODE_LOCAL_DNS = "169.254.20.10"
 METADATA_SERVER = "169.254.169.254"
 """Addresses of DNS servers on a node: NodeLocal DNSCache, and Cloud DNS, which GKE Autopilot uses.
 Sources: Kubernetes documentation, Using NodeLocal DNSCache; GKE documentation, Using Cloud DNS."""
+IDENTITY_SERVERS = ((METADATA_SERVER, 80), ("169.254.169.252", 988))
+"""Where pods get the tokens of their service account on GKE, with Dataplane V2 and without. Source:
+GKE documentation, Control communication between Pods and Services using network policies."""
 INTERNET = {"ipBlock": {"cidr": "0.0.0.0/0", "except": list(PRIVATE_NETWORKS)}}
 DNS_PORTS = [{"protocol": "UDP", "port": 53}, {"protocol": "TCP", "port": 53}]
 
@@ -47,6 +50,7 @@ def manifests(cluster: ClusterEnvironment) -> Iterator[Manifest]:
         *_of_services(cluster),
         *_of_tests(cluster),
         *_of_resources(cluster),
+        *_of_backups(cluster),
     ):
         yield Manifest(FILE, WAVE, tree)
 
@@ -169,8 +173,29 @@ def _of_resources(cluster: ClusterEnvironment) -> Iterator[dict[str, Tree]]:
         users = {n: s for n, s in cluster.services.items() if part in s.needs}
         callers = [*users, *(f"{n}-migrate" for n, s in users.items() if s.migrate)]
         callers += [f"{n}-smoke" for n, s in users.items() if _has_smoke_tests(cluster, s)]
+        callers += [backup.PART] if cluster.settings.backup else []
         ingress = [_from(sorted(callers), PORTS[resource.kind])] if callers else []
         yield _policy(cluster, part, ingress=ingress, egress=[])
+
+
+def _of_backups(cluster: ClusterEnvironment) -> Iterator[dict[str, Tree]]:
+    """Let backups connect to the databases, and to the bucket.
+
+    The address of an `endpoint` is not known, and may be private. The identity of pods on Google
+    Cloud comes from a server on the node.
+    """
+    wanted = cluster.settings.backup
+    if wanted is None:
+        return
+    egress = [_to(part, PORTS[r.kind]) for part, r in cluster.own_resources.items()]
+    port = backup.port(wanted)
+    if port is not None:
+        egress.append({**({} if wanted.endpoint else {"to": [INTERNET]}), "ports": [_tcp(port)]})
+    if port is not None and not wanted.in_s3:
+        for address, port in IDENTITY_SERVERS:
+            peers = [{"ipBlock": {"cidr": f"{address}/32"}}]
+            egress.append({"to": peers, "ports": [_tcp(port)]})
+    yield _policy(cluster, backup.PART, egress=egress)
 
 
 def _policy(

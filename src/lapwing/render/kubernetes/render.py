@@ -14,6 +14,7 @@ from lapwing.errors import ImageReferenceError, UsageError, check_name
 from lapwing.plan.names import ENVIRONMENT, FILES, MANAGED_BY, MAX_NAME_LENGTH, PART_OF
 from lapwing.render.kubernetes import (
     argo,
+    backup,
     data,
     edge,
     emit,
@@ -135,6 +136,7 @@ def manifests(cluster: ClusterEnvironment) -> list[Manifest]:
         *workloads.manifests(cluster),
         *edge.manifests(cluster),
         *front.manifests(cluster),
+        *backup.manifests(cluster),
     ]
     found.sort(key=lambda m: m.wave)
     _check_names(cluster, found)

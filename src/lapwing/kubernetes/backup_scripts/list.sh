@@ -1,0 +1,1 @@
+rclone cat --include '/*/manifest.json' "$TARGET" || [ $? = 3 ]

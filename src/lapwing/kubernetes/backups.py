@@ -1,0 +1,138 @@
+"""Jobs that back up the databases of an environment now, list backups, and rehearse a restore.
+
+Each is built from the CronJob in the cluster (see render/kubernetes/backup.py), so it has what was
+deployed: images, credentials, policies, user and volumes. A Job is deleted when its output is read;
+if the command is killed, the cluster deletes it an hour after it has ended.
+
+    backup      the pod of the CronJob, as a run by hand
+    list        prints the manifests
+    rehearse    downloads an archive and checks it, then starts a server of the database's image
+                without a network on new data, and loads the dump there
+"""
+
+from __future__ import annotations
+
+import copy
+import secrets
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from lapwing.errors import BackupError
+from lapwing.kubernetes.applyset import Scope
+from lapwing.kubernetes.client import ApiClient
+from lapwing.kubernetes.objects import Object, Reference
+from lapwing.kubernetes.wait import ResourceWaiter
+from lapwing.plan.names import COMPONENT
+from lapwing.system.package_data import read
+
+PART = "backup"
+MAX_LOG_LINES = 10_000
+
+
+def script(name: str) -> str:
+    """Return the shell script `list`, `fetch`, or that which rehearses a kind of database."""
+    return read("kubernetes", f"backup_scripts/{name}.sh")
+
+
+class BackupJobs:
+    """Runs Jobs for the backups of one environment. Methods raise BackupError or ClusterError."""
+
+    def __init__(self, api: ApiClient, scope: Scope, report: Callable[[str], None]) -> None:
+        self.api, self.scope = api, scope
+        self._waiter = ResourceWaiter(api, lambda: None, report)
+
+    def back_up(self) -> str:
+        """Make a backup, and return its manifest. Refused while another one is made."""
+        cron_job, spec = self._pod()
+        for job in self.api.list("batch/v1", "Job", self.scope.namespace, f"{COMPONENT}={PART}"):
+            if (job.get("status") or {}).get("active"):
+                raise BackupError("Another backup of this environment is in progress.")
+        [store] = spec["containers"]
+        spec["containers"] = [_changed(store, SCHEDULED="false")]
+        return self._run(cron_job, spec)
+
+    def list(self) -> str:
+        """Return the manifests of the complete backups, one on each line."""
+        cron_job, spec = self._pod()
+        [store] = spec["containers"]
+        del spec["initContainers"]
+        spec["containers"] = [_changed(store, script("list"))]
+        return self._run(cron_job, spec)
+
+    def rehearse(self, backup: str, part: str, sha256: str) -> str:
+        """Restore a part of a backup in a new pod; return what was found there."""
+        cron_job, spec = self._pod()
+        dump = next((c for c in spec["initContainers"] if c["name"] == part), None)
+        if dump is None:
+            raise BackupError(f"{part} is not a database of {self.scope.environment} any more.")
+        variables = {e["name"]: e.get("value") for e in dump["env"]}
+        [store] = spec["containers"]
+        given = {"BACKUP": backup, "NAME": part, "SHA256": sha256}
+        spec["initContainers"] = [_changed(store, script("fetch"), **given) | {"name": "fetch"}]
+        server = _changed(dump, script(str(variables["KIND"])))
+        server["env"] = [e for e in server["env"] if "valueFrom" not in e]
+        where = Reference("apps/v1", "StatefulSet", self.scope.namespace, str(variables["HOST"]))
+        if (database := self.api.get(where)) is not None:
+            [served] = database["spec"]["template"]["spec"]["containers"]
+            server["resources"] = served["resources"]
+        spec["containers"] = [server]
+        return self._run(cron_job, spec)
+
+    @property
+    def place(self) -> str:
+        """The address of the backups, for messages."""
+        [store] = self._pod()[1]["containers"]
+        variables = {e["name"]: e.get("value") for e in store["env"]}
+        scheme = "s3" if variables.get("RCLONE_CONFIG_BUCKET_TYPE") == "s3" else "gs"
+        return str(variables["TARGET"]).replace("bucket:", f"{scheme}://", 1)
+
+    def _pod(self) -> tuple[Object, dict[str, Any]]:
+        """Return the CronJob, and a copy of the specification of its pods."""
+        scope = self.scope
+        name = f"{scope.stack}-{PART}"
+        found = self.api.get(Reference("batch/v1", "CronJob", scope.namespace, name))
+        if found is None:
+            raise BackupError(
+                f"{scope.stack}/{scope.environment} has no backups in the cluster.",
+                hint="Set `backup: {every: daily, to: s3://BUCKET}` of the environment, and run "
+                f"`lapwing deploy -e {scope.environment}`.",
+            )
+        return found, copy.deepcopy(found["spec"]["jobTemplate"]["spec"]["template"]["spec"])
+
+    def _run(self, cron_job: Object, spec: Mapping[str, Any]) -> str:
+        """Run a Job to its end, and return the output of its container."""
+        made = copy.deepcopy(cron_job["spec"]["jobTemplate"])
+        metadata, namespace = cron_job["metadata"], self.scope.namespace
+        made["spec"]["template"]["spec"] = spec
+        owner = {"apiVersion": "batch/v1", "kind": "CronJob"}
+        owner |= {"name": metadata["name"], "uid": metadata["uid"]}
+        name = f"{metadata['name']}-{secrets.token_hex(5)}"
+        job = {
+            "apiVersion": "batch/v1",
+            "kind": "Job",
+            "metadata": {
+                **made["metadata"],
+                "name": name,
+                "namespace": namespace,
+                "ownerReferences": [owner],
+            },
+            "spec": made["spec"],
+        }
+        self.api.create(job)
+        try:
+            self._waiter.complete(job)
+            pods = self.api.list("v1", "Pod", namespace, f"batch.kubernetes.io/job-name={name}")
+            names, called = [p["metadata"]["name"] for p in pods], spec["containers"][0]["name"]
+            return "".join(
+                self.api.log(namespace, pod, called, lines=MAX_LOG_LINES) for pod in names
+            )
+        finally:
+            self.api.delete(Reference.of(job))
+
+
+def _changed(container: Mapping[str, Any], command: str = "", **variables: str) -> dict[str, Any]:
+    """Return a container with other variables, and with another script if one is given."""
+    kept = [e for e in container["env"] if e["name"] not in variables]
+    env = [*kept, *({"name": name, "value": value} for name, value in variables.items())]
+    changed = {"command": ["/bin/sh", "-c", command]} if command else {}
+    return {**container, **changed, "env": env}

@@ -1,0 +1,77 @@
+"""The backups of an environment on a cluster, with the manifests of those on a machine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+import msgspec
+
+from lapwing.agent.backup_manifest import Manifest
+from lapwing.errors import BackupError, DeploymentFailed, LapwingError
+from lapwing.kubernetes.backups import BackupJobs
+from lapwing.observed.checks import CheckResult
+from lapwing.targets.cluster import ClusterEnvironment
+
+
+class ClusterBackups:
+    """Makes, lists and verifies backups by Jobs in the cluster. Raises LapwingError."""
+
+    def __init__(self, cluster: ClusterEnvironment) -> None:
+        self.cluster = cluster
+        self.place = ""
+        """The address of the last created backup, for messages."""
+
+    def create(self) -> Manifest:
+        """Make a backup, after a question if the cluster is not local."""
+        with self._jobs("backup") as jobs:
+            self.place, lines = jobs.place, jobs.back_up().splitlines()
+            return msgspec.json.decode(lines[-1] if lines else b"", type=Manifest)
+
+    def list(self) -> list[Manifest]:
+        """Return the complete backups, newest first. Unreadable ones are skipped."""
+        with self._jobs() as jobs:
+            found = []
+            for line in jobs.list().splitlines():
+                with suppress(msgspec.MsgspecError):
+                    found.append(msgspec.json.decode(line, type=Manifest))
+            return sorted(found, key=lambda made: made.id, reverse=True)
+
+    def find(self, name: str | None) -> Manifest:
+        """Return a backup, by default the newest. Raises BackupError."""
+        found = self.list()
+        for each in found:
+            if name in (None, each.id):
+                return each
+        ref = self.cluster.ref
+        raise BackupError(
+            f"There is no backup{f' {name}' if name else ''} of {ref}.",
+            hint=f"Run `lapwing backup list -e {ref.environment}`."
+            if found
+            else f"Run `lapwing backup -e {ref.environment}`.",
+        )
+
+    def verify(self, made: Manifest) -> Iterator[CheckResult]:
+        """Restore each part of a backup into a server in a new pod, and check it there."""
+        for part in made.parts:
+            check = f"{part.name} ({part.kind})"
+            try:
+                with self._jobs() as jobs:
+                    seen = jobs.rehearse(made.id, part.name, part.sha256).strip()
+            except LapwingError as error:
+                reason = (error.detail or "").strip().splitlines()[-1:] or [str(error)]
+                yield CheckResult(check, False, reason[0])
+            else:
+                size = f"{part.bytes / 2**20:.1f} MiB"
+                yield CheckResult(check, True, f"{size}, {seen.splitlines()[-1]}")
+
+    @contextmanager
+    def _jobs(self, verb: str = "") -> Iterator[BackupJobs]:
+        """Connect to the cluster; report a failed Job as BackupError."""
+        with self.cluster.connect() as api:
+            if verb:
+                self.cluster.confirm(api, verb)
+            try:
+                yield BackupJobs(api, self.cluster.scope, self.cluster.reporter.progress)
+            except DeploymentFailed as error:
+                raise BackupError(error.message, hint=error.hint, detail=error.detail) from error
