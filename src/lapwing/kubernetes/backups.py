@@ -48,7 +48,7 @@ class BackupJobs:
             if (job.get("status") or {}).get("active"):
                 raise BackupError("Another backup of this environment is in progress.")
         [store] = spec["containers"]
-        spec["containers"] = [_changed(store, SCHEDULED="false")]
+        spec["containers"] = [changed_container(store, SCHEDULED="false")]
         return self._run(cron_job, spec)
 
     def list(self) -> str:
@@ -56,7 +56,7 @@ class BackupJobs:
         cron_job, spec = self._pod()
         [store] = spec["containers"]
         del spec["initContainers"]
-        spec["containers"] = [_changed(store, script("list"))]
+        spec["containers"] = [changed_container(store, script("list"))]
         return self._run(cron_job, spec)
 
     def rehearse(self, backup: str, part: str, sha256: str) -> str:
@@ -68,8 +68,10 @@ class BackupJobs:
         variables = {e["name"]: e.get("value") for e in dump["env"]}
         [store] = spec["containers"]
         given = {"BACKUP": backup, "NAME": part, "SHA256": sha256}
-        spec["initContainers"] = [_changed(store, script("fetch"), **given) | {"name": "fetch"}]
-        server = _changed(dump, script(str(variables["KIND"])))
+        spec["initContainers"] = [
+            changed_container(store, script("fetch"), **given) | {"name": "fetch"}
+        ]
+        server = changed_container(dump, script(str(variables["KIND"])))
         server["env"] = [e for e in server["env"] if "valueFrom" not in e]
         where = Reference("apps/v1", "StatefulSet", self.scope.namespace, str(variables["HOST"]))
         if (database := self.api.get(where)) is not None:
@@ -130,7 +132,9 @@ class BackupJobs:
             self.api.delete(Reference.of(job))
 
 
-def _changed(container: Mapping[str, Any], command: str = "", **variables: str) -> dict[str, Any]:
+def changed_container(
+    container: Mapping[str, Any], command: str = "", **variables: str
+) -> dict[str, Any]:
     """Return a container with other variables, and with another script if one is given."""
     kept = [e for e in container["env"] if e["name"] not in variables]
     env = [*kept, *({"name": name, "value": value} for name, value in variables.items())]

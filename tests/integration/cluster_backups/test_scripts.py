@@ -21,14 +21,16 @@ import msgspec
 import pytest
 
 from lapwing.agent.backup_manifest import Manifest, Part
-from lapwing.kubernetes.backups import script
+from lapwing.kubernetes.backups import changed_container, script
 from lapwing.plan.names import secret_part
 from lapwing.render.kubernetes import backup, render
 from lapwing.stack.load import load
 from tests.buckets import ACCESS_KEY, SECRET_KEY, Bucket, bucket
 from tests.cluster.control_plane import wait_until
-from tests.installation import free_port
+from tests.installation import Installation, free_port
 from tests.needs import require
+
+from . import api_server
 
 PASSWORD = 'not "simple" \\ #at all'
 STACK = """\
@@ -40,8 +42,6 @@ environments:
     target: kubernetes
     backup: {every: daily, keep: 2, to: "@TO@", endpoint: "@ENDPOINT@"}
 """
-
-
 USER = 65534
 """A user that exists here, as the user of the images exists there: initdb needs its name."""
 
@@ -56,30 +56,38 @@ class Pods:
         )  # fmt: skip
         (folder / "lapwing.yaml").write_text(text)
         loaded = load(folder / "lapwing.yaml", "production")
-        rendered = render.objects(render.prepare(loaded))
-        [job] = [o for o in rendered if o["kind"] == "CronJob"]
+        self.objects = render.objects(render.prepare(loaded))
+        [job] = [o for o in self.objects if o["kind"] == "CronJob"]
         self.spec = job["spec"]["jobTemplate"]["spec"]["template"]["spec"]
         self.folder, self.port = folder, port
         self.scratch = folder / "scratch"
 
-    def run(self, container: dict[str, Any], command: str = "", **changed: str) -> str:
-        """Run a container, and return its output."""
+    def process(self, container: dict[str, Any], pod: str = "scratch") -> tuple[int, str]:
+        """Run a container of a pod, and return its status and its log."""
         environ = {e["name"]: e.get("value") or self._secret(e) for e in container["env"]}
-        environ |= {"SCRATCH": str(self.scratch), "HOST": "127.0.0.1", "PORT": str(self.port)}
-        path = self._busybox() if "TARGET" in environ else os.environ["PATH"]
-        environ |= {"PATH": path, "HOME": str(self.folder / "tmp"), **changed}
+        environ |= {"SCRATCH": str(self.folder / pod), "HOME": str(self.folder / "tmp")}
+        if "HOST" in environ:
+            environ |= {"HOST": "127.0.0.1", "PORT": str(self.port)}
+        environ["PATH"] = self._busybox() if "TARGET" in environ else os.environ["PATH"]
         environ["TARGET"] = environ.get("TARGET", "").replace(backup.CLAIM, f"{self.folder}/claim")
-        for folder in (self.scratch, self.folder / "tmp", self.folder / "claim"):
-            folder.mkdir(exist_ok=True)
-            shutil.chown(folder, USER, USER)
-        [_, _, rendered] = container["command"]
+        for folder in (pod, "tmp", "claim"):
+            (self.folder / folder).mkdir(exist_ok=True)
+            shutil.chown(self.folder / folder, USER, USER)
+        [_, *arguments] = container["command"]
+        shell = shutil.which("sh", path=environ["PATH"])
+        assert shell is not None
         done = subprocess.run(
-            as_user(shutil.which("sh", path=path) or "", "-c", command or rendered),
-            env=environ, capture_output=True, text=True, check=False,
+            as_user(shell, *arguments), env=environ, text=True, check=False,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         )  # fmt: skip
-        if done.returncode:
-            raise RuntimeError(done.stdout + done.stderr)
-        return done.stdout
+        return done.returncode, done.stdout
+
+    def run(self, container: dict[str, Any], command: str = "", **changed: str) -> str:
+        """Run a container, with other variables or another script, and return its log."""
+        status, log = self.process(changed_container(container, command, **changed))
+        if status:
+            raise RuntimeError(log)
+        return log
 
     def _busybox(self) -> str:
         """A folder with the programs of the image of rclone: those of BusyBox, and rclone."""
@@ -89,7 +97,6 @@ class Pods:
             for name in subprocess.check_output([require("busybox"), "--list"], text=True).split():
                 (folder / name).symlink_to(require("busybox"))
             (folder / "rclone").symlink_to(require("rclone"))
-            (folder / "setpriv").unlink(missing_ok=True)
         return str(folder)
 
     @staticmethod
@@ -107,12 +114,12 @@ class Pods:
 
     def store(self, **changed: str) -> Manifest:
         [store] = self.spec["containers"]
-        return msgspec.json.decode(self.run(store, **changed), type=Manifest)
+        return msgspec.json.decode(self.run(store, **changed).splitlines()[-1], type=Manifest)
 
     def list(self) -> list[Manifest]:
         [store] = self.spec["containers"]
         lines = self.run(store, script("list")).splitlines()
-        return [msgspec.json.decode(line, type=Manifest) for line in lines]
+        return [msgspec.json.decode(line, type=Manifest) for line in lines if line[0] == "{"]
 
     def fetch(self, made: Manifest) -> Part:
         shutil.rmtree(self.scratch, ignore_errors=True)
@@ -369,3 +376,43 @@ def test_archive_has_one_file(folder: Path, objects: Bucket, redis: tuple[int, l
     made = pods.back_up()
     with tarfile.open(objects.folder / f"shop/production/{made.id}/store.tar.gz") as archive:
         assert archive.getnames() == ["dump"]
+
+
+def test_commands_make_list_and_verify_backups(
+    folder: Path, objects: Bucket, redis: tuple[int, list[str]], tmp_path: Path
+) -> None:
+    port, client = redis
+    subprocess.run([*client, "mset", "a", "1", "b", "2"], check=True, capture_output=True)
+    pods = Pods(folder, "redis", "s3://backups", objects.endpoint, port)
+    config = tmp_path / "kubeconfig"
+    with api_server.serve(pods.process, config) as cluster:
+        where = Installation(tmp_path / "here", KUBECONFIG=str(config))
+        shutil.copy(folder / "lapwing.yaml", where.folder)
+        missing = where.run("backup", "-e", "production", status=1)
+        assert "shop/production has no backups in the cluster" in missing.stderr
+        for thing in pods.objects:
+            if thing["kind"] in ("CronJob", "StatefulSet"):
+                cluster.add(thing)
+        none = where.run("backup", "verify", "-e", "production", status=1)
+        assert "There is no backup of shop/production." in none.stderr
+        made = where.run("backup", "-e", "production")
+        name = made.stdout.strip()
+        assert f"Backed up store to s3://backups/shop/production/{name}." in made.stderr
+        [listed] = where.json("backup", "list", "-e", "production", "--output", "json")
+        assert (listed["id"], listed["scheduled"]) == (name, False)
+        verified = where.run("backup", "verify", "-e", "production")
+        assert "store (redis)" in verified.stdout
+        assert "redis-server starts with 2 keys" in verified.stdout
+        (objects.folder / f"shop/production/{name}/store.tar.gz").unlink()
+        damaged = where.run("backup", "verify", name, "-e", "production", status=1)
+        assert "store (redis)" in damaged.stdout
+        refused = where.run("restore", "store", "-e", "production", status=2)
+        assert "`lapwing backup verify -e production`" in refused.stderr
+        left = [path for path in cluster.objects if "/jobs/" in path]
+        assert left == []
+        [server] = cluster.jobs[-1]["spec"]["template"]["spec"]["containers"]
+        assert not [e for e in server["env"] if "valueFrom" in e]
+        running = {**cluster.jobs[0], "status": {"active": 1}}
+        cluster.add(running)
+        busy = where.run("backup", "-e", "production", status=1)
+        assert "Another backup of this environment is in progress." in busy.stderr

@@ -1,0 +1,146 @@
+"""An API server on loopback that has a few objects and runs the containers of Jobs as processes.
+
+The tests of `make test-cluster` have a real API server, but no containers with databases; here the
+containers are real, and the API server, its controllers and the kubelet are played.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+Json = dict[str, Any]
+Run = Callable[[Json, str], tuple[int, str]]
+"""Runs a container of a pod of this name to its end: its status and its log."""
+PLURALS = {
+    "v1": {"Pod": "pods", "Event": "events"},
+    "batch/v1": {"CronJob": "cronjobs", "Job": "jobs"},
+    "apps/v1": {"StatefulSet": "statefulsets", "ReplicaSet": "replicasets"},
+}
+
+
+class Cluster:
+    """The objects by path, and the logs of containers."""
+
+    def __init__(self, run: Run) -> None:
+        self.objects: dict[str, Json] = {}
+        self.logs: dict[tuple[str, str], str] = {}
+        self.jobs: list[Json] = []
+        self._run = run
+
+    def add(self, thing: Json) -> None:
+        """Add an object."""
+        metadata = thing["metadata"]
+        metadata.setdefault("uid", f"uid-{metadata['name']}")
+        plural = PLURALS[thing["apiVersion"]][thing["kind"]]
+        root = "/apis/" if "/" in thing["apiVersion"] else "/api/"
+        path = f"{root}{thing['apiVersion']}/namespaces/{metadata['namespace']}/{plural}"
+        self.objects[f"{path}/{metadata['name']}"] = thing
+
+    def start(self, job: Json) -> None:
+        """Run a Job: one pod, whose containers run one after the other."""
+        self.add(job)
+        self.jobs.append(job)
+        job["status"] = {"active": 1}
+        threading.Thread(target=self._work, args=(job,)).start()
+
+    def _work(self, job: Json) -> None:
+        name, spec = job["metadata"]["name"], job["spec"]["template"]["spec"]
+        owner = {"kind": "Job", "name": name, "uid": job["metadata"]["uid"]}
+        states: list[Json] = []
+        for container in (*spec.get("initContainers", ()), *spec["containers"]):
+            status, log = self._run(container, name)
+            self.logs[name, container["name"]] = log
+            ended = {"terminated": {"exitCode": status}}
+            states.append({"name": container["name"], "state": ended})
+            if status:
+                break
+        self.add(
+            {
+                "apiVersion": "v1",
+                "kind": "Pod",
+                "metadata": {
+                    "name": name,
+                    "namespace": job["metadata"]["namespace"],
+                    "labels": {"batch.kubernetes.io/job-name": name},
+                    "ownerReferences": [owner],
+                },
+                "status": {
+                    "phase": "Failed" if status else "Succeeded",
+                    "containerStatuses": states,
+                },
+            }
+        )
+        condition = {"type": "Failed" if status else "Complete", "status": "True"}
+        job["status"] = {"conditions": [condition]}
+
+
+@contextmanager
+def serve(run: Run, kubeconfig: Path) -> Iterator[Cluster]:
+    """Serve an empty cluster; its address is written to a kubeconfig file."""
+    cluster = Cluster(run)
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            url = urlsplit(self.path)
+            asked = {name: values[0] for name, values in parse_qs(url.query).items()}
+            version = url.path.partition("/")[2].partition("/")[2]
+            if version in PLURALS:
+                kinds = PLURALS[version].items()
+                listed = [{"kind": k, "name": p, "namespaced": True} for k, p in kinds]
+                self.answer({"resources": listed})
+            elif url.path.endswith("/log"):
+                pod = url.path.split("/")[-2]
+                self.answer(cluster.logs.get((pod, asked["container"]), ""))
+            elif url.path in cluster.objects:
+                self.answer(cluster.objects[url.path])
+            elif url.path.split("/")[-1] in {p for k in PLURALS.values() for p in k.values()}:
+                below = [
+                    t for path, t in list(cluster.objects.items()) if path.startswith(url.path)
+                ]
+                wanted = dict(s.split("=") for s in asked.get("labelSelector", "").split(",") if s)
+                found = [t for t in below if wanted.items() <= t["metadata"]["labels"].items()]
+                self.answer({"items": found, "metadata": {}})
+            else:
+                self.answer({"kind": "Status", "code": 404, "reason": "NotFound"}, 404)
+
+        def do_POST(self) -> None:
+            job = json.loads(self.rfile.read(int(self.headers["content-length"])))
+            cluster.start(job)
+            self.answer(job, 201)
+
+        def do_DELETE(self) -> None:
+            self.rfile.read(int(self.headers.get("content-length", 0)))
+            self.answer(cluster.objects.pop(self.path, {}))
+
+        def answer(self, content: Json | str, status: int = 200) -> None:
+            body = (content if isinstance(content, str) else json.dumps(content)).encode()
+            self.send_response(status)
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever).start()
+    address = f"http://127.0.0.1:{server.server_port}"
+    config = {
+        "clusters": [{"name": "kind-shop", "cluster": {"server": address}}],
+        "users": [{"name": "kind-shop", "user": {}}],
+        "contexts": [{"name": "kind-shop", "context": {"cluster": "kind-shop", "user": "kind-shop"}}],
+        "current-context": "kind-shop",
+    }
+    kubeconfig.write_text(json.dumps(config))
+    try:
+        yield cluster
+    finally:
+        server.shutdown()
+        server.server_close()
