@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -23,6 +24,7 @@ from lapwing.stack.fields import (
     Variable,
     short_form,
 )
+from lapwing.stack.source import ACCESS_KEYS
 
 
 class Cloud(StrictModel):
@@ -216,6 +218,19 @@ class Backup(StrictModel):
     def in_s3(self) -> bool:
         """Whether the backups are in a bucket of S3 or of a compatible service."""
         return self.to is not None and self.to.startswith("s3://")
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """The names of the secrets with the credentials of the bucket."""
+        return ACCESS_KEYS if self.in_s3 else ()
+
+    @property
+    def port(self) -> int | None:
+        """The TCP port of the bucket's service; None without a bucket."""
+        if self.to is None or not self.to.startswith(("s3://", "gs://")):
+            return None
+        url = urlsplit(self.endpoint or "https://")
+        return url.port or (80 if url.scheme == "http" else 443)
 
 
 class Desired(StrictModel):

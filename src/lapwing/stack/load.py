@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from lapwing.errors import Location, Problem, StackFileError, UsageError, check_name
 from lapwing.stack import source
 from lapwing.stack.overlays import overlay
-from lapwing.stack.source import Source
+from lapwing.stack.source import ACCESS_KEYS, Source
 
 if TYPE_CHECKING:
     from lapwing.stack.environment import Environment
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 _Model = TypeVar("_Model", bound="StrictModel")
 
 FILE = "lapwing.yaml"
-ACCESS_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
-"""The secrets with the credentials of a bucket of S3, for backups."""
 LOCAL = "local"
 
 

@@ -30,6 +30,8 @@ MAX_NODES = 50_000
 """Maximum number of values in a stack file; aliases count each time they are used."""
 MAX_DEPTH = 40
 """Maximum nesting depth of the data. A stack file needs 8."""
+ACCESS_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+"""The secrets with the credentials of a bucket of S3, for backups."""
 EXTENSION = "x-"
 """The prefix of top-level keys that are ignored, as in Compose files."""
 _NONBLOCK = getattr(os, "O_NONBLOCK", 0)

@@ -132,11 +132,14 @@ def serve(run: Run, kubeconfig: Path) -> Iterator[Cluster]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever).start()
     address = f"http://127.0.0.1:{server.server_port}"
+    name = "kind-shop"
     config = {
-        "clusters": [{"name": "kind-shop", "cluster": {"server": address}}],
-        "users": [{"name": "kind-shop", "user": {}}],
-        "contexts": [{"name": "kind-shop", "context": {"cluster": "kind-shop", "user": "kind-shop"}}],
-        "current-context": "kind-shop",
+        "clusters": [{"name": name, "cluster": {"server": address}}],
+        "users": [{"name": name, "user": {}}],
+        "contexts": [
+            {"name": "kind-shop", "context": {"cluster": "kind-shop", "user": "kind-shop"}}
+        ],
+        "current-context": name,
     }
     kubeconfig.write_text(json.dumps(config))
     try:

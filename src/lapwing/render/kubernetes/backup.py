@@ -20,7 +20,6 @@ mysqldump, pg_dump, mongodump (--config) and redis-cli (--rdb).
 from __future__ import annotations
 
 from collections.abc import Iterator
-from urllib.parse import urlsplit
 
 from lapwing.plan.names import BACKS_UP, secret_part
 from lapwing.plan.server_images import IMAGES
@@ -35,7 +34,6 @@ from lapwing.render.kubernetes.objects import (
 )
 from lapwing.render.kubernetes.setting import MERGE, Extra, Joined, Setting, Tree, join
 from lapwing.stack.environment import Backup
-from lapwing.stack.load import ACCESS_KEYS
 from lapwing.stack.model import Resource
 from lapwing.stack.resource_reference import PORTS
 from lapwing.system.package_data import read
@@ -66,19 +64,6 @@ def manifests(cluster: ClusterEnvironment) -> Iterator[Manifest]:
     account["metadata"][MERGE] = Extra(Setting("backup.serviceAccountMetadata", {}, about))
     yield Manifest(FILE, WAVE - 1, account)
     yield Manifest(FILE, WAVE, _cron_job(cluster, wanted))
-
-
-def port(wanted: Backup) -> int | None:
-    """Return the TCP port of the bucket's service; None if the backups are on a volume."""
-    if wanted.to is None or wanted.to.startswith(VOLUME):
-        return None
-    url = urlsplit(wanted.endpoint or "https://")
-    return url.port or (80 if url.scheme == "http" else 443)
-
-
-def secrets(wanted: Backup | None) -> tuple[str, ...]:
-    """Return the variables of the secrets that backups need: the access keys of S3."""
-    return ACCESS_KEYS if wanted is not None and wanted.in_s3 else ()
 
 
 def _cron_job(cluster: ClusterEnvironment, wanted: Backup) -> dict[str, Tree]:
@@ -117,7 +102,7 @@ def _pod(cluster: ClusterEnvironment, wanted: Backup) -> dict[str, Tree]:
         {"name": "tmp", "emptyDir": {"sizeLimit": "256Mi"}},
         {"name": "scratch", "ephemeral": {"volumeClaimTemplate": {"spec": _scratch(cluster)}}},
     ]
-    if port(wanted) is None:
+    if wanted.port is None:
         assert wanted.to is not None
         claim = {"claimName": wanted.to.removeprefix(VOLUME)}
         volumes.append({"name": "backups", "persistentVolumeClaim": claim})
@@ -186,14 +171,14 @@ def _store(cluster: ClusterEnvironment, wanted: Backup) -> dict[str, Tree]:
             "name": variable,
             "valueFrom": {"secretKeyRef": {"name": name(secret_part(variable)), "key": "value"}},
         }
-        for variable in secrets(wanted)
+        for variable in wanted.secrets
     ]
     made = {
         **_container("store", read(_SCRIPTS, "scripts/store.sh")),
         "image": Setting("backup.image", IMAGE, "The image of rclone, which stores backups."),
         "env": [*variables, *keys],
     }
-    if port(wanted) is None:
+    if wanted.port is None:
         made["volumeMounts"] = [*made["volumeMounts"], {"name": "backups", "mountPath": CLAIM}]
     return made
 
@@ -202,7 +187,7 @@ def _target(cluster: ClusterEnvironment, wanted: Backup) -> Joined:
     """Build the folder of the backups, as rclone names it."""
     assert wanted.to is not None
     bucket = wanted.to.partition("://")[2].rstrip("/")
-    folder = CLAIM if port(wanted) is None else f"bucket:{bucket}"
+    folder = CLAIM if wanted.port is None else f"bucket:{bucket}"
     about = "The folder of backups, of the remote `bucket` or of the volume."
     ref = f"/{cluster.loaded.stack.stack}/{cluster.loaded.environment}"
     return join(Setting("backup.target", folder, about), ref)
@@ -210,7 +195,7 @@ def _target(cluster: ClusterEnvironment, wanted: Backup) -> Joined:
 
 def _remote(wanted: Backup) -> dict[str, Tree]:
     """Build the configuration of rclone's remote `bucket`, as variables."""
-    if port(wanted) is None:
+    if wanted.port is None:
         return {}
     if wanted.in_s3:
         options: dict[str, Tree] = {

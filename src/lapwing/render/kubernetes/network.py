@@ -188,13 +188,13 @@ def _of_backups(cluster: ClusterEnvironment) -> Iterator[dict[str, Tree]]:
     if wanted is None:
         return
     egress = [_to(part, PORTS[r.kind]) for part, r in cluster.own_resources.items()]
-    port = backup.port(wanted)
-    if port is not None:
-        egress.append({**({} if wanted.endpoint else {"to": [INTERNET]}), "ports": [_tcp(port)]})
-    if port is not None and not wanted.in_s3:
+    if wanted.port is not None:
+        peers = {} if wanted.endpoint else {"to": [INTERNET]}
+        egress.append({**peers, "ports": [_tcp(wanted.port)]})
+    if wanted.port is not None and not wanted.in_s3:
         for address, port in IDENTITY_SERVERS:
-            peers = [{"ipBlock": {"cidr": f"{address}/32"}}]
-            egress.append({"to": peers, "ports": [_tcp(port)]})
+            server = [{"ipBlock": {"cidr": f"{address}/32"}}]
+            egress.append({"to": server, "ports": [_tcp(port)]})
     yield _policy(cluster, backup.PART, egress=egress)
 
 

@@ -18,7 +18,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from lapwing.plan.names import RequiredSecret, secret_part
-from lapwing.render.kubernetes import backup
 from lapwing.render.kubernetes.objects import ClusterEnvironment, Manifest, name, new_object
 from lapwing.stack.cloud import project_of
 
@@ -38,7 +37,7 @@ def required(cluster: ClusterEnvironment) -> list[RequiredSecret]:
         for secret in service.secrets:
             part = secret_part(secret.name)
             found[part] = RequiredSecret(part, {"value": secret.generate}, secret.name)
-    for variable in backup.secrets(cluster.settings.backup):
+    for variable in cluster.settings.backup.secrets if cluster.settings.backup else ():
         part = secret_part(variable)
         found[part] = RequiredSecret(part, {"value": None}, variable)
     for resource in cluster.managed_resources:

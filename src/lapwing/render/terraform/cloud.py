@@ -110,9 +110,11 @@ def cloud_of(loaded: LoadedStack) -> Cloud:
 
 
 def internet_ports(project: Project) -> list[str]:
-    """List the TCP ports that services may connect to in the internet: 443 and `internet`."""
+    """List the TCP ports of connections to the internet: 443, `internet`, and of backups."""
     services = [s for e in project.environments for s in e.stack.services.values()]
     stated = {p for s in services if not isinstance(s.internet, bool) for p in s.internet}
+    backups = [e.settings.backup for e in project.environments]
+    stated |= {b.port for b in backups if b is not None and b.port is not None}
     return [str(port) for port in sorted({443, *stated})]
 
 
@@ -147,11 +149,12 @@ def secret_name(loaded: LoadedStack, resource: str) -> str:
 
 
 def secrets(loaded: LoadedStack) -> tuple[str, ...]:
-    """List the names of the secrets of an environment: those of services, and database URLs.
+    """List the names of the secrets of an environment: of services, backups, and database URLs.
 
     The URL of a managed database contains a password.
     """
     names = {secret for s in loaded.stack.services.values() for secret in s.secret_names}
+    names.update(loaded.settings.backup.secrets if loaded.settings.backup else ())
     for name, resource in loaded.stack.resources.items():
         if not is_managed(resource, loaded.settings):
             continue
