@@ -113,6 +113,11 @@ def _docker() -> str | None:
     return shutil.which("dockerd") if os.geteuid() == 0 and shutil.which("docker") else None
 
 
+def _podman() -> str | None:
+    """Podman, which the tests call through Docker's command."""
+    return shutil.which("podman") if os.geteuid() == 0 and shutil.which("docker") else None
+
+
 def _server() -> str | None:
     """The folder of `.ci/install-server`, where its namespaces can be made: by root."""
     folder = Path(os.environ.get("LAPWING_TEST_SERVER", Path(__file__).parents[1] / ".venv/server"))
@@ -151,6 +156,7 @@ PARTS: dict[str, Callable[[], str | None]] = {
     "busybox": _program("busybox"),
     "curl": _program("curl"),
     "docker": _docker,
+    "podman": _podman,
     "fc-match": _program("fc-match"),
     "node": _program("node"),
     "bun": _program("bun"),

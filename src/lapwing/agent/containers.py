@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import datetime
 import logging
 import os
 import signal
@@ -24,7 +23,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 
-from lapwing.agent import logs, oom, processes, termination
+from lapwing.agent import container_output, logs, oom, processes, termination, watching
 from lapwing.agent.container_request import (
     HOME_LABEL,
     OWNER_LABEL,
@@ -33,7 +32,7 @@ from lapwing.agent.container_request import (
     name_of,
     network_name,
 )
-from lapwing.agent.engine import Engine, find_socket, frames
+from lapwing.agent.engine import Engine, find_socket
 from lapwing.agent.processes import MARK, Identity, Launch
 from lapwing.errors import EngineError, EngineUnreachableError, ReplicaError
 from lapwing.settings import Settings
@@ -42,8 +41,6 @@ log = logging.getLogger(__name__)
 
 YOUNGEST_IMAGE_S = 3600.0
 """Age from which an image that no release needs is removed."""
-FOLLOW_RETRY_S = 1.0
-"""Time between two attempts to read the output of a running container."""
 FLUSH_TIMEOUT_S = 2.0
 """How long the exit of a container is reported late because its last output is being read."""
 
@@ -96,13 +93,15 @@ class Containers:
 
     async def watch(self, identity: Identity, mark: str, log: Path) -> str:
         """Wait for the exit of a container, and copy its output to `log`; return how it ended."""
-        following = asyncio.create_task(self._copy_output(identity, name_of(mark), log))
+        killed = oom.KillCounter(identity.pid)
+        copying = container_output.copy(self._engine, identity, name_of(mark), log)
+        following = asyncio.create_task(copying)
         try:
             if identity.pid:
-                await processes.ended(identity)
+                await watching.ended(identity, killed)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(following, FLUSH_TIMEOUT_S)
-            how = await self._how_it_ended(name_of(mark))
+            how = await self._how_it_ended(name_of(mark), killed)
         finally:
             following.cancel()
         if oom.is_described(how):
@@ -187,7 +186,7 @@ class Containers:
         """Return when an image got its newest tag; now if that is unknown."""
         image = await self._engine().image(name) or {}
         stamp = str((image.get("Metadata") or {}).get("LastTagTime") or "")
-        found = _nanoseconds(stamp) / 10**9
+        found = container_output.nanoseconds(stamp) / 10**9
         return found if found > 0 else time.time()
 
     def _engine(self) -> Engine:
@@ -226,7 +225,7 @@ class Containers:
                 )
         return Identity(pid, since) if since is not None else Identity(0, 0.0)
 
-    async def _how_it_ended(self, name: str) -> str:
+    async def _how_it_ended(self, name: str, killed: oom.KillCounter) -> str:
         try:
             await self._engine().wait(name)
             found = await self._engine().container(name)
@@ -235,27 +234,15 @@ class Containers:
         if found is None:
             return "was removed"
         how = _ended(int(found["State"].get("ExitCode", 0)))
-        if not found["State"].get("OOMKilled"):
+        # Podman does not always report it; the container's control group is gone by now.
+        sure = bool(found["State"].get("OOMKilled"))
+        if not sure and killed.increased(how) is None:
             return how
         limit = int(found["HostConfig"].get("Memory") or 0)
         if not limit:
-            return oom.describe(how, "it has no limit: this machine has no memory left")
+            return oom.describe(how, "it has no limit: this machine has no memory left", sure=sure)
         given = f"the limit is {oom.mebibytes(limit)}: raise `resources: {{memory: ...}}`"
-        return oom.describe(how, f"{given} of the service in the stack file")
-
-    async def _copy_output(self, identity: Identity, name: str, file: Path) -> None:
-        while True:
-            try:
-                async with self._engine().logs(name, _last_copied(file)) as stream:
-                    async for text, when in _lines(stream):
-                        logs.append(file, text)
-                        with contextlib.suppress(OSError):
-                            os.utime(file, ns=(when, when))
-                return
-            except EngineError:
-                if not processes.alive(identity):
-                    return
-                await asyncio.sleep(FOLLOW_RETRY_S)
+        return oom.describe(how, f"{given} of the service in the stack file", sure=sure)
 
 
 def _ended(code: int) -> str:
@@ -291,38 +278,3 @@ def _may_signal(identity: Identity) -> bool:
     except PermissionError:
         return False
     return True
-
-
-async def _lines(stream: AsyncIterator[bytes]) -> AsyncIterator[tuple[bytes, int]]:
-    """Yield the output in each part of a stream, with the time of its last line in nanoseconds.
-
-    A frame contains a time, then text.
-    """
-    rest = b""
-    async for data in stream:
-        found, rest = frames(rest + data)
-        text, stamp = bytearray(), b""
-        for _, content in found:
-            stamp, _, line = content.partition(b" ")
-            text += line
-        if text:
-            yield bytes(text), _nanoseconds(stamp.decode("ascii", "replace"))
-
-
-def _nanoseconds(stamp: str) -> int:
-    """Return the Unix time of a time such as `2026-11-28T21:55:00.123456789Z`; 0 if invalid."""
-    whole, _, fraction = stamp.removesuffix("Z").partition(".")
-    try:
-        seconds = datetime.datetime.fromisoformat(f"{whole}+00:00").timestamp()
-        return int(seconds) * 10**9 + int(fraction.ljust(9, "0") or 0)
-    except ValueError:
-        return 0
-
-
-def _last_copied(file: Path) -> str:
-    """Return the time after the last copied line, in seconds, as the API takes it."""
-    try:
-        after = file.stat().st_mtime_ns + 1
-    except OSError:
-        return "0"
-    return f"{after // 10**9}.{after % 10**9:09}"

@@ -41,13 +41,18 @@ class KillCounter:
 
     def explain(self, how: str) -> str:
         """Return how a process ended; if a count increased, add that the kernel killed it."""
+        file = self.increased(how)
+        return describe(how, self._limit(), sure=file != MACHINE) if file is not None else how
+
+    def increased(self, how: str) -> Path | None:
+        """Return the count that increased before a process ended in this way, if one did."""
         if how not in EXITS:
-            return how
+            return None
         for file in self._readings[-1]:
             before = next(found[file] for found in self._readings if file in found)
             if (oom_kills(file) or 0) > before:
-                return describe(how, self._limit(), sure=file != MACHINE)
-        return how
+                return file
+        return None
 
     def _limit(self) -> str:
         machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

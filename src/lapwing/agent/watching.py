@@ -30,15 +30,20 @@ OUTPUT = (1, 2)
 async def watch(identity: Identity, log_file: Path) -> str:
     """Wait for the exit of a process, and keep its log written; return how it ended."""
     killed = oom.KillCounter(identity.pid)
+    async with log_kept(identity.pid, log_file):
+        how = killed.explain(await ended(identity, killed))
+    if oom.is_described(how):
+        logs.append(log_file, f"lapwing: the process {how}\n".encode())
+    return how
+
+
+async def ended(identity: Identity, killed: oom.KillCounter) -> str:
+    """Wait for the exit of a process, and read the kernel's counts until then; return how."""
     exited = asyncio.create_task(processes.ended(identity))
     try:
-        async with log_kept(identity.pid, log_file):
-            while not (await asyncio.wait({exited}, timeout=OOM_CHECK_S))[0]:
-                killed.refresh()
-        how = killed.explain(exited.result())
-        if oom.is_described(how):
-            logs.append(log_file, f"lapwing: the process {how}\n".encode())
-        return how
+        while not (await asyncio.wait({exited}, timeout=OOM_CHECK_S))[0]:
+            killed.refresh()
+        return exited.result()
     finally:
         exited.cancel()
 

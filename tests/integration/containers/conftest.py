@@ -62,8 +62,9 @@ def base(docker: Docker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[s
     write_base(folder / "base.tar", python_files(), SHELL)
     with docker_registry(require("registry"), folder / "registry") as server:
         name = f"{server.host}/python:slim"
-        change = f"ENV PATH=/usr/local/bin PYTHON_VERSION={platform.python_version()}"
-        docker("import", "--change", change, str(folder / "base.tar"), name)
+        variables = ("PATH=/usr/local/bin", f"PYTHON_VERSION={platform.python_version()}")
+        changes = [f"--change=ENV {variable}" for variable in variables]
+        docker("import", *changes, str(folder / "base.tar"), name)
         docker("push", "--quiet", name)
         yield name
 

@@ -9,6 +9,7 @@ the names of the official images.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import subprocess
@@ -26,6 +27,18 @@ from tests.networks import private_network
 
 START_S = 60.0
 SKIPPED = {"__pycache__", "site-packages", "test", "tests", "idlelib", "tkinter", "ensurepip"}
+
+
+RUNTIME = """
+import json, os, pathlib, sys
+if "--bundle" in sys.argv:
+    file = pathlib.Path(sys.argv[sys.argv.index("--bundle") + 1], "config.json")
+    config = json.loads(file.read_text())
+    config["process"].pop("rlimits", None)
+    file.write_text(json.dumps(config))
+os.execvp("runc", ["runc", *sys.argv[1:]])
+"""
+"""Podman raises the limits of containers, for which root may lack CAP_SYS_RESOURCE in a test."""
 
 
 @dataclass
@@ -65,11 +78,10 @@ class Daemon:
         self.folder = folder
         socket = f"unix://{folder}/docker.sock"
         self.docker = Docker({"DOCKER_HOST": socket})
+        arguments = _podman if Path(program).name == "podman" else _dockerd
         self._arguments = [
             *("unshare", "--mount", "--propagation", "slave"),
-            *(program, "--data-root", str(folder / "data"), "--exec-root", str(folder / "exec")),
-            *("--pidfile", str(folder / "pid"), "--host", socket),
-            *("--iptables=false", "--ip6tables=false", "--ip-masq=false"),
+            *arguments(program, folder, socket),
         ]
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -91,6 +103,33 @@ class Daemon:
         assert self._process is not None
         self._process.terminate()
         self._process.wait(60)
+
+
+def _dockerd(program: str, folder: Path, socket: str) -> list[str]:
+    return [
+        *(program, "--data-root", str(folder / "data"), "--exec-root", str(folder / "exec")),
+        *("--pidfile", str(folder / "pid"), "--host", socket),
+        *("--iptables=false", "--ip6tables=false", "--ip-masq=false"),
+    ]
+
+
+def _podman(program: str, folder: Path, socket: str) -> list[str]:
+    """Podman has no daemon: its service runs containers for clients of Docker's API."""
+    plain = folder / "registries.conf"  # Docker accepts registries on loopback without TLS.
+    plain.write_text('[[registry]]\nlocation = "127.0.0.1"\ninsecure = true\n')
+    runtime = folder / "runtime"
+    runtime.write_text(f"#!{sys.executable}\n{RUNTIME}")
+    runtime.chmod(0o755)
+    settings = folder / "containers.conf"
+    settings.write_text(
+        f'[engine]\nruntime = "plain"\n[engine.runtimes]\nplain = [{json.dumps(str(runtime))}]\n'
+    )
+    return [
+        *("env", f"CONTAINERS_REGISTRIES_CONF={plain}", f"CONTAINERS_CONF={settings}"),
+        *(program, "--root", str(folder / "data"), "--runroot", str(folder / "exec")),
+        *("--tmpdir", str(folder / "tmp"), "--cgroup-manager", "cgroupfs", "--events-backend=file"),
+        *("system", "service", "--time=0", socket),
+    ]
 
 
 @contextlib.contextmanager
