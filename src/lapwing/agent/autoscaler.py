@@ -62,8 +62,11 @@ class Autoscaler:
 
     async def _read_requests(self) -> None:
         """Read the requests in progress of services that are scaled by them. Raises ProxyError."""
-        counted = [(s.cluster_name(g), g) for s, g in self._scaled() if g.spec.scale]
-        counted = [(n, g) for n, g in counted if g.spec.scale and g.spec.scale.requests]
+        counted = [
+            (scaler.cluster_name(g), g)
+            for scaler, g in self._scaled()
+            if g.spec.scale and g.spec.scale.requests
+        ]
         active = await self._envoy.admin.active_requests() if counted else {}
         for name, generation in counted:
             if (ports := active.get(name)) is not None:
