@@ -62,9 +62,9 @@ class Server(Laptop):
         self.failures += [(e.kind, e.failure) for e in ledger.failures]
 
     def cut(self) -> None:
-        """End every SSH connection, as a network that fails does."""
+        """End every SSH connection, as a network that fails does; sshd keeps listening."""
         self.cuts += 1
-        self.machine.run("pkill -KILL -f '[s]shd: ' || true")
+        self.machine.run("pkill -KILL -f '[s]shd: (root|lapwing)' || true")
 
     def deploy(self) -> subprocess.Popen[str]:
         return self.where.begin("deploy", "-e", self.environment)
