@@ -1,7 +1,7 @@
 """Make what `make test-terraform` needs, in a folder: `python -m tests.terraform.mirror FOLDER`.
 
 A mirror of providers in the layout that Terraform installs from, with the schema provider under the
-names of google and mongodbatlas, and checkov in a virtual environment of its own (it is no
+names of the real ones, and checkov in a virtual environment of its own (it is no
 dependency of Lapwing). Needs go, npm and the registries of both; takes about five minutes on two
 cores the first time, and nothing when it is there already.
 """
@@ -25,7 +25,7 @@ CHECKOV = "3.3.30"
 @dataclass(frozen=True, slots=True)
 class Published:
     """A provider: the version that its stand-in is installed as, and the library with its schema
-    (of google 6.50.0 and of mongodbatlas 1.41.1)."""
+    (of google 6.50.0, of random 3.7.2 and of mongodbatlas 1.41.1)."""
 
     name: str
     source: str
@@ -35,6 +35,7 @@ class Published:
 
 PROVIDERS = (
     Published("google", "hashicorp/google", "6.50.0", "@cdktf/provider-google@16.12.1"),
+    Published("random", "hashicorp/random", "3.7.2", "@cdktf/provider-random@12.0.1"),
     Published(
         "mongodbatlas", "mongodb/mongodbatlas", "2.9.0", "@cdktf/provider-mongodbatlas@8.6.2"
     ),

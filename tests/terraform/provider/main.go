@@ -1,10 +1,12 @@
 // A provider that knows a schema and no cloud: it serves the schema that lies beside it to a real
-// Terraform, which then checks every block, argument, type and reference, and plans. Nothing is
-// created: applying is refused.
+// Terraform, which then checks every block, argument, type and reference, and plans. Applying creates
+// nothing but the state, with random text where the cloud would decide. Write-only arguments are not
+// in the state: what they send goes to the file LAPWING_TEST_SENT.
 package main
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -72,12 +74,19 @@ func typeOf(raw json.RawMessage) tftypes.Type {
 	return tftypes.List{ElementType: inner}
 }
 
+// isWriteOnly follows the naming of the providers; the published schema does not tell it.
+func isWriteOnly(name string) bool {
+	return strings.HasSuffix(name, "_wo")
+}
+
 func schemaOf(b block, top bool) *tfprotov6.SchemaBlock {
 	result := &tfprotov6.SchemaBlock{}
 	for name, a := range b.Attributes {
+		writeOnly := isWriteOnly(name)
 		result.Attributes = append(result.Attributes, &tfprotov6.SchemaAttribute{
-			Name: name, Type: typeOf(a.Type), Required: a.Required,
-			Optional: !a.Required && !a.Computed, Computed: a.Computed || (top && !a.Required),
+			Name: name, Type: typeOf(a.Type), Required: a.Required, WriteOnly: writeOnly,
+			Optional: !a.Required && (writeOnly || !a.Computed),
+			Computed: !writeOnly && (a.Computed || (top && !a.Required)),
 		})
 	}
 	for name, n := range b.Blocks {
@@ -151,7 +160,9 @@ func filled(b block, value *tfprotov6.DynamicValue, read bool) (*tfprotov6.Dynam
 		return nil, err
 	}
 	for name, a := range b.Attributes {
-		if member := members[name]; !a.Required && member.IsNull() {
+		if isWriteOnly(name) {
+			members[name] = tftypes.NewValue(typeOf(a.Type), nil)
+		} else if member := members[name]; !a.Required && member.IsNull() {
 			content := any(tftypes.UnknownValue)
 			if read {
 				content = nil
@@ -168,7 +179,12 @@ func filled(b block, value *tfprotov6.DynamicValue, read bool) (*tfprotov6.Dynam
 
 func (s *server) PlanResourceChange(_ context.Context, r *tfprotov6.PlanResourceChangeRequest) (*tfprotov6.PlanResourceChangeResponse, error) {
 	planned, err := filled(s.document.Resources[r.TypeName], r.ProposedNewState, false)
-	return &tfprotov6.PlanResourceChangeResponse{PlannedState: planned, UnsafeToUseLegacyTypeSystem: true}, err
+	response := &tfprotov6.PlanResourceChangeResponse{PlannedState: planned, UnsafeToUseLegacyTypeSystem: true}
+	if strings.HasPrefix(r.TypeName, "random_") {
+		// Documented: a changed keeper makes a new value. The published schema does not tell it.
+		response.RequiresReplace = []*tftypes.AttributePath{tftypes.NewAttributePath().WithAttributeName("keepers")}
+	}
+	return response, err
 }
 
 func (s *server) ReadDataSource(_ context.Context, r *tfprotov6.ReadDataSourceRequest) (*tfprotov6.ReadDataSourceResponse, error) {
@@ -176,8 +192,92 @@ func (s *server) ReadDataSource(_ context.Context, r *tfprotov6.ReadDataSourceRe
 	return &tfprotov6.ReadDataSourceResponse{State: state}, err
 }
 
-func (s *server) ApplyResourceChange(context.Context, *tfprotov6.ApplyResourceChangeRequest) (*tfprotov6.ApplyResourceChangeResponse, error) {
-	return nil, fmt.Errorf("this provider only plans")
+func (s *server) ReadResource(_ context.Context, r *tfprotov6.ReadResourceRequest) (*tfprotov6.ReadResourceResponse, error) {
+	return &tfprotov6.ReadResourceResponse{NewState: r.CurrentState}, nil
+}
+
+func (s *server) UpgradeResourceState(_ context.Context, r *tfprotov6.UpgradeResourceStateRequest) (*tfprotov6.UpgradeResourceStateResponse, error) {
+	kind := s.kind(r.TypeName)
+	found, err := r.RawState.Unmarshal(kind)
+	if err != nil {
+		return nil, err
+	}
+	state, err := tfprotov6.NewDynamicValue(kind, found)
+	return &tfprotov6.UpgradeResourceStateResponse{UpgradedState: &state}, err
+}
+
+func (s *server) ApplyResourceChange(_ context.Context, r *tfprotov6.ApplyResourceChangeRequest) (*tfprotov6.ApplyResourceChangeResponse, error) {
+	kind := s.kind(r.TypeName)
+	planned, err := r.PlannedState.Unmarshal(kind)
+	if err != nil || planned.IsNull() {
+		return &tfprotov6.ApplyResourceChangeResponse{NewState: r.PlannedState}, err
+	}
+	settled, err := tftypes.Transform(planned, func(_ *tftypes.AttributePath, v tftypes.Value) (tftypes.Value, error) {
+		if v.IsKnown() {
+			return v, nil
+		}
+		if v.Type().Is(tftypes.String) {
+			return tftypes.NewValue(tftypes.String, rand.Text()), nil
+		}
+		return tftypes.NewValue(v.Type(), nil), nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	if err := s.record(r, kind); err != nil {
+		return nil, err
+	}
+	state, err := tfprotov6.NewDynamicValue(kind, settled)
+	return &tfprotov6.ApplyResourceChangeResponse{NewState: &state, UnsafeToUseLegacyTypeSystem: true}, err
+}
+
+func (s *server) kind(name string) tftypes.Type {
+	return (&tfprotov6.Schema{Block: schemaOf(s.document.Resources[name], true)}).ValueType()
+}
+
+// record appends what a provider would send of write-only arguments: the values of a new resource,
+// and of one whose version of them changed.
+func (s *server) record(r *tfprotov6.ApplyResourceChangeRequest, kind tftypes.Type) error {
+	path := os.Getenv("LAPWING_TEST_SENT")
+	if path == "" {
+		return nil
+	}
+	config, err := r.Config.Unmarshal(kind)
+	if err != nil {
+		return err
+	}
+	prior, err := r.PriorState.Unmarshal(kind)
+	if err != nil {
+		return err
+	}
+	now, before := map[string]tftypes.Value{}, map[string]tftypes.Value{}
+	if err := config.As(&now); err != nil {
+		return err
+	}
+	if !prior.IsNull() {
+		if err := prior.As(&before); err != nil {
+			return err
+		}
+	}
+	file, err := os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	for name, value := range now {
+		version := name + "_version"
+		if !isWriteOnly(name) || value.IsNull() || (!prior.IsNull() && now[version].Equal(before[version])) {
+			continue
+		}
+		var text string
+		if err := value.As(&text); err != nil {
+			return err
+		}
+		if _, err := fmt.Fprintf(file, "%s %s\n", r.TypeName, text); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func main() {

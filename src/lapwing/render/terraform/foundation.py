@@ -17,6 +17,8 @@ def versions(project: Project) -> Body:
     if not has_database(project):
         del body["provider"]["mongodbatlas"]
         del body["terraform"]["required_providers"]["mongodbatlas"]
+    if not has_password(project):
+        del body["terraform"]["required_providers"]["random"]
     return body
 
 
@@ -88,6 +90,12 @@ def budget(project: Project) -> Body | None:
         return None
     dollars, cents = divmod(round(project.budget * 100), 100)
     return render("budget", project, dollars=str(dollars), nanos=cents * 10_000_000 or None)
+
+
+def has_password(project: Project) -> bool:
+    """Report whether this root generates the password of a database of Cloud SQL."""
+    kinds = (r.kind for e in project.environments for r in managed(e).values())
+    return project.folder != SHARED and any(kind != "redis" for kind in kinds)
 
 
 def has_database(project: Project) -> bool:
