@@ -181,8 +181,8 @@ def _reconcile(context: Context, now: Estimate, bill: Path, output: str) -> None
 
 def _report(context: Context, stacks: Sequence[LoadedStack], now: Estimate, output: str) -> None:
     from lapwing.cost import report
-    from lapwing.cost.alternatives import levers
     from lapwing.cost.book import book
+    from lapwing.cost.levers import levers
 
     found = levers(stacks, book())
     budgets = list(_budgets(stacks, now))

@@ -14,7 +14,8 @@ from lapwing.cli.rendered import write_file
 from lapwing.errors import UsageError
 
 if TYPE_CHECKING:
-    from lapwing.design.document import Document, Origin, Sources
+    from lapwing.design.document import Sources
+    from lapwing.design.parts import Document, Origin
     from lapwing.stack.load import LoadedStack
 
 ENDINGS = (".md", ".pdf", ".html")
@@ -79,9 +80,9 @@ def _formatted(context: Context, made: Document, suffix: str, *, brief: bool) ->
 
 def _sources(context: Context, loaded: LoadedStack) -> Sources:
     from lapwing.cli.ci import workflow_of
-    from lapwing.cost.alternatives import levers
     from lapwing.cost.book import book
     from lapwing.cost.estimate import estimate
+    from lapwing.cost.levers import levers
     from lapwing.design.document import Sources
     from lapwing.inventory.read import read
     from lapwing.stack.load import environments
@@ -92,7 +93,7 @@ def _sources(context: Context, loaded: LoadedStack) -> Sources:
         estimate=estimate(read([loaded]), prices),
         workflow=workflow_of(context.directory),
         stack=read(clouds),
-        levers=levers([loaded], prices),
+        levers=levers(clouds if loaded.settings.cloud else [loaded], prices),
         later=_later(loaded),
         origin=_origin(context, loaded.path),
     )
@@ -100,7 +101,7 @@ def _sources(context: Context, loaded: LoadedStack) -> Sources:
 
 def _origin(context: Context, file: Path) -> Origin:
     """Read the last commit of the stack file; a file with changes has no revision."""
-    from lapwing.design.document import Origin
+    from lapwing.design.parts import Origin
     from lapwing.system.git import Git
 
     git = Git(file.parent, context.settings.environ)

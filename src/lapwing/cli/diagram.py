@@ -105,8 +105,8 @@ def _picture(name: str, context: Context, loaded: LoadedStack) -> Picture:
     from lapwing.cli.ci import workflow_of
     from lapwing.cost.book import book
     from lapwing.cost.estimate import estimate
+    from lapwing.design.cost_section import amounts_of
     from lapwing.design.diagrams.pictures import cost_picture, picture
-    from lapwing.design.document import amounts_of
     from lapwing.inventory.read import read
 
     subject = subject_of(loaded)

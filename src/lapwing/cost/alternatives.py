@@ -1,8 +1,4 @@
-"""Cost alternatives: savings options, and the same stack on other infrastructure.
-
-An option has no separate formula: the stack is changed and estimated again, and the difference is
-the saving, so an option always agrees with the estimate. If a price is unknown on either side, the
-saving is unknown.
+"""Cost alternatives: the same stack on other infrastructure.
 
 `compare` estimates one machine of each provider, the cluster on AWS and Azure, staging on spot pods
 and full production, from any stack: without a `cloud`, the cluster is assumed to run on Google
@@ -16,19 +12,17 @@ service, on spot pods, in its own project.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
 
 from lapwing.cost.book import Book, MachineType
 from lapwing.cost.estimate import estimate
-from lapwing.cost.ledger import BillingScope, Estimate, Ledger, Line, cents, total
+from lapwing.cost.ledger import BillingScope, Estimate, Ledger
 from lapwing.cost.machine import add_type
 from lapwing.cost.other_clouds import other_clouds
 from lapwing.inventory.autopilot import GIB
 from lapwing.inventory.read import read
-from lapwing.stack.cloud import project_of
 from lapwing.stack.environment import Cloud, Usage
 from lapwing.stack.load import LoadedStack
 from lapwing.stack.model import Service
@@ -37,34 +31,6 @@ SYSTEM_MEMORY = Decimal(1)
 RESOURCE_MEMORY = Decimal(1)
 ASSUMED_CLOUD = Cloud(provider="gcp", region="us-central1")
 ASSUMED_DOMAIN = "app.example.com"
-
-
-@dataclass(frozen=True, slots=True)
-class Lever:
-    """A way to reduce the bill, with its monthly saving; None if a price is unknown.
-
-    `used` is whether the stack already uses it.
-    """
-
-    name: str
-    low: Decimal | None
-    high: Decimal | None
-    note: str
-    used: bool = False
-
-
-def levers(stacks: Sequence[LoadedStack], book: Book) -> list[Lever]:
-    """List the options to reduce the bill, used or not."""
-    now = estimate(read(stacks), book)
-    if not any(s.settings.cloud for s in stacks):
-        return []
-    return [
-        *_spot(stacks, book, now),
-        *_commitments(stacks, book, now),
-        *_cdn(stacks, book, now),
-        *_fewer_projects(stacks, book, now),
-        *_scans(now),
-    ]
 
 
 def is_production(name: str) -> bool:
@@ -89,140 +55,6 @@ def with_replicas(loaded: LoadedStack, least: int, most: int) -> LoadedStack:
 
     services = {name: resized(service) for name, service in loaded.stack.services.items()}
     return dataclasses.replace(loaded, stack=loaded.stack.model_copy(update={"services": services}))
-
-
-def _spot(stacks: Sequence[LoadedStack], book: Book, now: Estimate) -> Iterator[Lever]:
-    eligible = [
-        s for s in stacks if s.settings.cloud is not None and not is_production(s.environment)
-    ]
-    if not eligible:
-        return
-    names = ", ".join(s.environment for s in eligible)
-    used = all(s.settings.spot for s in eligible)
-    changed = [with_settings(s, spot=not used) if s in eligible else s for s in stacks]
-    found = read(changed)
-    other = estimate(found, book)
-    loses_standby = "; managed databases have no standby"
-    has_managed = any(m.product for e in found.environments for m in e.facts.managed)
-    yield _difference(
-        f"spot pods for {names}",
-        (other, now) if used else (now, other),
-        lambda line: line.environment in {s.environment for s in eligible},
-        "may be preempted at any time; not for production" + (loses_standby if has_managed else ""),
-        used=used,
-    )
-
-
-def _commitments(stacks: Sequence[LoadedStack], book: Book, now: Estimate) -> Iterator[Lever]:
-    spot = {s.environment for s in stacks if s.settings.spot}
-    steady = [
-        line
-        for line in now.lines
-        if line.item.endswith((": vCPU", ": memory"))
-        and line.part != "rollouts"
-        and line.environment not in spot
-    ]
-    if not steady:
-        return
-    always = total(line.low for line in steady)
-    for discount in book.discounts:
-        known = all(x.known for x in steady)
-        saves = [
-            cents(always * share) if known else None for share in (discount.low, discount.high)
-        ]
-        years = f"{discount.years} year{'s' if discount.years > 1 else ''}"
-        yield Lever(
-            f"commitment for {years}",
-            saves[0],
-            saves[1],
-            f"{discount.low:.0%} to {discount.high:.0%} off the low amount, by the kind of "
-            "commitment; wait until the load is known",
-        )
-
-
-def _cdn(stacks: Sequence[LoadedStack], book: Book, now: Estimate) -> Iterator[Lever]:
-    eligible = [
-        s
-        for s in stacks
-        if s.settings.cloud is not None
-        and s.settings.usage.static is not None
-        and any(x.kind == "static" for x in s.stack.services.values())
-    ]
-    if not eligible:
-        return
-    used = all(s.settings.cdn for s in eligible)
-    changed = [with_settings(s, cdn=not used) if s in eligible else s for s in stacks]
-    other = estimate(read(changed), book)
-    yield _difference(
-        "CDN for static files",
-        (other, now) if used else (now, other),
-        lambda line: line.part == "traffic",
-        "CDN egress is cheaper, and services get fewer requests",
-        used=used,
-    )
-
-
-def _fewer_projects(stacks: Sequence[LoadedStack], book: Book, now: Estimate) -> Iterator[Lever]:
-    clouds = [s for s in stacks if s.settings.cloud is not None]
-    projects = list(dict.fromkeys(project_of(s.stack, s.environment) for s in clouds))
-    if len(projects) < 2:
-        return
-    kept = next(
-        (project_of(s.stack, s.environment) for s in clouds if is_production(s.environment)),
-        projects[0],
-    )
-    region = next(s.settings.cloud.region for s in clouds if s.settings.cloud)
-    together = {"project": kept, "region": region}
-    changed = [
-        with_settings(s, cloud=cloud.model_copy(update=together)) if cloud is not None else s
-        for s in stacks
-        for cloud in [s.settings.cloud]
-    ]
-    yield _difference(
-        f"one cluster instead of {len(projects)}",
-        (now, estimate(read(changed), book)),
-        lambda line: line.part in ("cluster", "network", "overhead"),
-        "staging as a namespace of the production cluster: cheaper, less isolated",
-    )
-
-
-def _scans(now: Estimate) -> Iterator[Lever]:
-    scans = [line for line in now.lines if line.item == "Image scans"]
-    if scans:
-        yield Lever(
-            "scan images in the pipeline",
-            total(line.low for line in scans),
-            total(line.high for line in scans),
-            "an open-source scanner in CI finds the same vulnerabilities; the registry bills each "
-            "scanned image",
-        )
-
-
-def _difference(
-    name: str,
-    estimates: tuple[Estimate, Estimate],
-    concerns: Callable[[Line], bool],
-    note: str,
-    *,
-    used: bool = False,
-) -> Lever:
-    """Compare the second estimate with the first.
-
-    The saving is unknown if a line without a price differs between them.
-    """
-    expensive, cheap = estimates
-    unknown = [
-        {(x.environment, x.item, x.quantity, x.quantity_high) for x in e.unknown if concerns(x)}
-        for e in estimates
-    ]
-    if unknown[0] != unknown[1]:
-        reasons = [
-            x.note for e in estimates for x in e.unknown if concerns(x) and "no price" in x.note
-        ]
-        reason = f"; no price{reasons[0].rpartition('no price')[2]}" if reasons else ""
-        return Lever(name, None, None, note + reason, used)
-    saves = sorted((expensive.low - cheap.low, expensive.high - cheap.high))
-    return Lever(name, saves[0], saves[1], note, used)
 
 
 def compare(stacks: Sequence[LoadedStack], book: Book) -> list[Estimate]:

@@ -8,10 +8,10 @@ from datetime import date
 from decimal import Decimal
 from typing import Any
 
-from lapwing.cost.alternatives import Lever
 from lapwing.cost.book import Book
 from lapwing.cost.estimate import SHARED
 from lapwing.cost.ledger import Change, Estimate, Line
+from lapwing.cost.levers import Lever
 from lapwing.cost.reconcile import Comparison
 
 HEADER = ("ITEM", "QUANTITY", "UNIT", "UNIT PRICE", "LOW", "EXPECTED", "HIGH", "SOURCE")

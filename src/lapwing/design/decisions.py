@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from lapwing.design.claims import Holds
+from lapwing.design.claim import Holds
 from lapwing.design.subject import Subject, joined
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lapwing.design.claims import Claim
+from lapwing.design.claim import Claim
 from lapwing.design.subject import Subject, joined
 
 LABELS: dict[str, Claim] = {

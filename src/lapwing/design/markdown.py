@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lapwing.design.diagrams.mermaid import mermaid
-from lapwing.design.document import (
+from lapwing.design.parts import (
     GENERATED,
     Bullets,
     Document,

@@ -11,7 +11,7 @@ from html import escape
 
 from lapwing.design.diagrams.layout import draw
 from lapwing.design.diagrams.svg import svg
-from lapwing.design.document import (
+from lapwing.design.parts import (
     GENERATED,
     Bullets,
     Document,
@@ -24,7 +24,7 @@ from lapwing.design.document import (
 
 _STYLE = """\
 body { font: 15px/1.5 system-ui, sans-serif; color: #1f2933; max-width: 62rem; margin: 2rem auto;
-  padding: 0 1rem; }
+  padding: 0 1rem; color-scheme: light dark; }
 h1 { font-size: 1.7rem; } h2 { font-size: 1.2rem; margin-top: 2rem; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; min-width: 32rem; font-size: .9rem; }
@@ -35,6 +35,9 @@ svg { max-width: 100%; min-width: 34rem; height: auto; }
 .number { text-align: right; }
 code { overflow-wrap: anywhere; }
 footer { color: #52606d; margin-top: 2rem; font-size: .85rem; }
+@media (prefers-color-scheme: dark) { body { background: #14181d; color: #e4e7eb; }
+  th, td { border-color: #3e4c59; } footer { color: #9aa5b1; }
+  figure { background: #fff; border-radius: 6px; padding: .6rem; } }
 @media print { body { margin: 0; max-width: none; } figure, tr { break-inside: avoid; }
   h2 { break-after: avoid; } }
 """

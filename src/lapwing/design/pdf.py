@@ -1,9 +1,12 @@
 """Format the architecture document as PDF with fpdf2: A4, the fonts embedded.
 
-The brief form shrinks in steps until it has two pages. A picture that is too small to read on a
-portrait page gets a landscape page. The bytes depend only on the document and the versions of fpdf2
-and the fonts. With fallback fonts, HarfBuzz shapes the text: letters of Arabic are joined, and text
-runs from right to left. The labels of pictures contain only characters of the embedded font.
+The brief form shrinks in steps until it has two pages. A picture that does not fit on the rest of a
+page waits for the next one, and the text continues before it, so that no page is half empty. One
+that is too small to read on a portrait page gets a landscape page.
+
+The bytes depend only on the document and the versions of fpdf2 and the fonts. With fallback fonts,
+HarfBuzz shapes the text: letters of Arabic are joined, and text runs from right to left. The labels
+of pictures contain only characters of the embedded font.
 """
 
 from __future__ import annotations
@@ -11,23 +14,24 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
+from itertools import zip_longest
+from typing import Any
 
 from fpdf import FPDF
 from fpdf.enums import RenderStyle, XPos, YPos
 
 from lapwing.design.diagrams.drawing import PAPER, Arrow, Drawing, Path, Rect, Shape, Text, Wedge
 from lapwing.design.diagrams.layout import draw
-from lapwing.design.document import (
+from lapwing.design.fonts import FAMILY, font_file, missing
+from lapwing.design.parts import (
     GENERATED,
     Bullets,
     Document,
-    Figure,
     Heading,
     Paragraph,
     Part,
     Table,
 )
-from lapwing.design.fonts import FAMILY, font_file, missing
 from lapwing.system.fontconfig import FontFile
 
 MAX_PAGES = 2
@@ -40,6 +44,10 @@ _GAIN = 1.2
 """How much larger a picture has to be on a landscape page."""
 _LEAST = 0.88
 """A picture is made smaller, to this part of its size at least, to fit on the rest of a page."""
+_ROOM = 120.0
+"""What a picture on the top of a page leaves for text, at least: a table's header and a row."""
+_WHOLE = 0.35
+"""The share of a page up to which a table is not divided."""
 _PADDING = 2.5
 """At each side of a table's cell, with room for rounding."""
 _MAX_COLUMN = 0.3
@@ -106,13 +114,20 @@ class _Pages(FPDF):
         self.set_author(self._shown(document.origin.author))
         self.set_margin(_MARGIN)
         self.c_margin = 0
+        self._waiting: list[Drawing] = []
+        self._reserved = _ROOM
         self.set_auto_page_break(True, _MARGIN)
         self.add_page()
         self._type(17, "B")
         title = self._shown(document.title)
         self.multi_cell(0, 22 * scale, title, new_x=XPos.LMARGIN, new_y=YPos.NEXT)
-        for number, part in enumerate(document.parts):
-            self._part(part, document.parts[number + 1 :])
+        for part, after in zip_longest(document.parts, document.parts[1:]):
+            self._part(part, after)
+        self._reserved = 0.0
+        while self._waiting:
+            self._full_pages()
+            if self._waiting:
+                super().add_page("portrait")
 
     def _add_fallbacks(self, fallbacks: Sequence[FontFile]) -> None:
         names = [f"fallback-{number}" for number in range(len(fallbacks))]
@@ -127,6 +142,30 @@ class _Pages(FPDF):
         """The number of pages."""
         return len(self.pages)
 
+    def add_page(self, *_args: Any, **_options: Any) -> None:
+        """Start a portrait page, after a page for each waiting picture that leaves no room."""
+        self._full_pages()
+        super().add_page("portrait")
+
+    def _full_pages(self) -> None:
+        while self._waiting and not self._fits_from(self.t_margin):
+            turned = self._turned(self._waiting[0])
+            super().add_page("landscape" if turned else "portrait")
+            drawing = self._waiting.pop(0)
+            self._draw(drawing, self._widest(drawing) if turned else self._shrink(drawing))
+
+    def header(self) -> None:
+        """Draw the waiting pictures that fit on the top of a page, with room for text."""
+        while self._waiting and self._fits_from(self.get_y()):
+            drawing = self._waiting.pop(0)
+            self._draw(drawing, self._shrink(drawing))
+
+    def _fits_from(self, top: float) -> bool:
+        """Return whether the next waiting picture fits below a position, with text below it."""
+        drawing = self._waiting[0]
+        bottom = top + drawing.height * self._shrink(drawing)
+        return not self._turned(drawing) and bottom < self.dh_pt - _MARGIN - self._reserved
+
     def footer(self) -> None:
         """Print what the document is, how it was generated, and the page number."""
         self.set_y(-32)
@@ -139,10 +178,11 @@ class _Pages(FPDF):
         self.set_font(FAMILY, style, size * self._scale)
         self.set_text_color(*color)
 
-    def _part(self, part: Part, following: tuple[Part, ...]) -> None:
+    def _part(self, part: Part, after: Part | None) -> None:
         if isinstance(part, Heading):
-            after = following[0] if following else None
-            self._room(60 + (self._figure_height(after) if isinstance(after, Figure) else 0))
+            self._room(60)
+            if isinstance(after, Table):
+                self._room(30 + self._undivided(after, self._widths(after)))
             self.ln(6 * self._scale)
             self._type(11.5, "B")
             self.cell(
@@ -186,10 +226,8 @@ class _Pages(FPDF):
         self.ln(3 * self._scale)
         self.set_line_width(0.4)
         self.set_draw_color(*_RULE)
-        columns = zip(table.header, *table.rows, strict=True)
-        self._type(8, "B")
-        widths = tuple(column_widths(columns, self.epw, self.get_string_width))
-        self._type(8)
+        widths = self._widths(table)
+        self._room(self._undivided(table, widths))
         with self.table(
             col_widths=widths,
             line_height=11.5 * self._scale,
@@ -202,35 +240,53 @@ class _Pages(FPDF):
                 grid.row([self._shown(cell) for cell in cells])
         self.ln(4 * self._scale)
 
-    def _figure_height(self, figure: Figure) -> float:
-        drawing = draw(figure.picture)
-        return drawing.height * self._shrink(drawing) / self._scale
+    def _widths(self, table: Table) -> tuple[float, ...]:
+        """Return the widths of the columns, and set the font of the cells."""
+        columns = zip(table.header, *table.rows, strict=True)
+        self._type(8, "B")
+        widths = tuple(column_widths(columns, self.epw, self.get_string_width))
+        self._type(8)
+        return widths
+
+    def _undivided(self, table: Table, widths: tuple[float, ...]) -> float:
+        """Estimate the height of a table, whose cells wrap; 0 for one that is divided."""
+        height = 0.0
+        for cells in (table.header, *table.rows):
+            sizes = zip(map(self.get_string_width, cells), widths, strict=True)
+            lines = max(math.ceil(text / (width - 2 * _PADDING)) or 1 for text, width in sizes)
+            height += lines * 11.5 + 2 * (_PADDING - 1) / self._scale
+        return height if height * self._scale < _WHOLE * self.eph else 0.0
 
     def _shrink(self, drawing: Drawing) -> float:
         """Return the scale at which a picture fits on a portrait page."""
-        widest = self.epw / drawing.width
-        return min(widest, (self.eph - 60) / drawing.height, 0.88 * self._scale)
+        width, height = self.dw_pt - 2 * _MARGIN, self.dh_pt - 2 * _MARGIN
+        return min(width / drawing.width, (height - 60) / drawing.height, 0.88 * self._scale)
+
+    def _widest(self, drawing: Drawing) -> float:
+        """Return the scale at which a picture fits on a landscape page."""
+        width, height = self.dh_pt - 2 * _MARGIN, self.dw_pt - 2 * _MARGIN
+        return min(width / drawing.width, height / drawing.height, 1.0)
+
+    def _turned(self, drawing: Drawing) -> bool:
+        """Return whether a picture needs a landscape page."""
+        shrink = self._shrink(drawing)
+        return self._across and shrink < _SMALLEST and self._widest(drawing) > shrink * _GAIN
 
     def _figure(self, drawing: Drawing) -> None:
+        """Draw a picture here, or put it on top of the next page if it does not fit."""
         shrink = self._shrink(drawing)
-        across = min(self.eph / drawing.width, self.epw / drawing.height, 1.0)
-        turned = self._across and shrink < _SMALLEST and across > shrink * _GAIN
-        if turned:
-            self.add_page("landscape")
-            shrink = across
-        elif self.get_y() + drawing.height * shrink > self.h - _MARGIN:
-            rest = (self.h - _MARGIN - self.get_y() - 10) / drawing.height
-            if rest > _LEAST * shrink:
-                shrink = rest
-            else:
-                self.add_page()
+        fitting = min(shrink, (self.h - _MARGIN - self.get_y() - 10) / drawing.height)
+        if self._waiting or self._turned(drawing) or fitting < _LEAST * shrink:
+            self._waiting.append(drawing)
+        else:
+            self._draw(drawing, fitting)
+
+    def _draw(self, drawing: Drawing, shrink: float) -> None:
         left, top = (self.w - drawing.width * shrink) / 2, self.get_y() + 4
         with self.local_context():
             for shape in drawing.shapes:
                 self._shape(shape, left, top, shrink)
         self.set_xy(self.l_margin, top + drawing.height * shrink + 6)
-        if turned:
-            self.add_page("portrait")
 
     def _shape(self, shape: Shape, left: float, top: float, shrink: float) -> None:
         def at(x: float, y: float) -> tuple[float, float]:
@@ -277,9 +333,12 @@ class _Pages(FPDF):
         self.text(x - self.get_string_width(text) * shift, y, text)
 
     def _slice(self, shape: Wedge, x: float, y: float, radius: float) -> None:
-        """Draw a slice as a polygon with a corner at each degree."""
+        """Draw a slice as a polygon with a corner at each degree; the only one is a circle."""
         self.set_fill_color(shape.fill)
         self.set_draw_color(PAPER)
+        if shape.end - shape.start >= 360:
+            self.circle(x, y, radius, style=RenderStyle.DF)
+            return
         count = max(2, math.ceil(shape.end - shape.start))
         angles = (shape.start + (shape.end - shape.start) * i / count for i in range(count + 1))
         turns = [math.radians(angle - 90) for angle in angles]

@@ -23,6 +23,7 @@ from lapwing.inventory.model import (
 from lapwing.render.addresses import ATLAS_PORTS
 from lapwing.stack.resource_reference import PORTS
 
+_GIB = 2**30
 EDGE = "edge"
 SERVICES = ("web", "static", "worker", "job")
 KINDS = {"mongodb": "MongoDB", "mysql": "MySQL", "redis": "Redis", "postgres": "PostgreSQL"}
@@ -74,6 +75,11 @@ class Subject:
         return tuple(
             p for p in self.facts.pods if p.component in SERVICES and not _is_migration(p, self)
         )
+
+    @property
+    def migrations(self) -> tuple[Pods, ...]:
+        """The jobs that migrate the database of a service."""
+        return tuple(p for p in self.facts.pods if _is_migration(p, self))
 
     @property
     def data(self) -> tuple[Pods, ...]:
@@ -255,6 +261,11 @@ def addresses(count: int) -> str:
 def product(database: Database) -> str:
     """Return what Atlas runs, with its version if one is chosen."""
     return f"{KINDS['mongodb']} {database.version}".rstrip()
+
+
+def size(amount: int) -> str:
+    """Format bytes as `10Gi`, or as `512Mi` if they are no whole GiB."""
+    return f"{amount // _GIB}Gi" if amount % _GIB == 0 else f"{amount / 2**20:g}Mi"
 
 
 def is_process(pods: Pods) -> bool:

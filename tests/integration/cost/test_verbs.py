@@ -14,7 +14,7 @@ import pytest
 
 from lapwing.cli.main import run
 
-EXAMPLE = Path(__file__).parents[3] / "examples/company-inc/lapwing.yaml"
+EXAMPLE = Path(__file__).parents[3] / "tests/golden/cost/company-inc/lapwing.yaml"
 
 Lapwing = Callable[..., tuple[int, str, str]]
 
@@ -205,8 +205,9 @@ def test_cost_lists_savings_options(stack: Path, lapwing: Lapwing) -> None:
     saved = {line.rpartition("  ")[0].strip(): line.rpartition("  ")[2] for line in levers}
     assert set(saved) == {
         "spot pods for staging", "commitment for 1 year", "commitment for 3 years",
-        "CDN for static files (in use)", "one cluster instead of 2",
-        "scan images in the pipeline",
+        "replicas scaled by load (in use)", "database tier scaled by load (in use)",
+        "blue and green in one cluster (in use)", "CDN for static files (in use)",
+        "one cluster instead of 2", "scan images in the pipeline",
     }  # fmt: skip
     data = json.loads(lapwing("cost", "--output", "json")[1])
     (spot,) = (x for x in data["levers"] if x["name"] == "spot pods for staging")

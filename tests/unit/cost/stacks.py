@@ -25,7 +25,7 @@ def file_of(case: str, folder: Path = CASES) -> Path:
 
 def stacks(case: str) -> list[LoadedStack]:
     """The environments of a case, as `lapwing cost` takes them."""
-    return environments(file_of(case))
+    return environments(file_of(case), folders=False)
 
 
 def compare(expected: Path, told: str) -> None:

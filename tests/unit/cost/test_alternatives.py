@@ -6,17 +6,11 @@ from decimal import Decimal
 
 import pytest
 
-from lapwing.cost.alternatives import (
-    Lever,
-    compare,
-    is_production,
-    levers,
-    one_machine,
-    with_settings,
-)
+from lapwing.cost.alternatives import compare, is_production, one_machine, with_settings
 from lapwing.cost.book import book
 from lapwing.cost.estimate import estimate
 from lapwing.cost.ledger import Line
+from lapwing.cost.levers import Lever, levers
 from lapwing.inventory.read import read
 from tests.unit.cost.stacks import cases, stacks
 

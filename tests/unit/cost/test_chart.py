@@ -12,6 +12,7 @@ from lapwing.cost.book import book
 from lapwing.cost.chart import BARS, LEFT, MAX_BARS, WIDTH, bar_chart
 from lapwing.cost.estimate import estimate
 from lapwing.inventory.read import read
+from lapwing.stack.load import environments
 from tests.unit.cost.stacks import ROOT, cases, compare, stacks
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -37,7 +38,7 @@ def test_each_part_has_a_bar_inside_the_frame(case: str) -> None:
 
 def test_readme_chart_matches_example() -> None:
     """LAPWING_GOLDEN_WRITE=1 draws it again."""
-    found = estimate(read(stacks("company-inc")), book())
+    found = estimate(read(environments(ROOT / "examples/company-inc/lapwing.yaml")), book())
     compare(ROOT / "docs/pictures/cost.svg", bar_chart(found))
 
 

@@ -12,9 +12,9 @@ from decimal import Decimal
 import pytest
 
 from lapwing.cost import report
-from lapwing.cost.alternatives import levers
 from lapwing.cost.book import book
 from lapwing.cost.estimate import estimate
+from lapwing.cost.levers import levers
 from lapwing.inventory.read import read
 from tests.unit.cost.stacks import CASES, cases, compare, stacks
 

@@ -7,15 +7,18 @@ from functools import cache
 
 from lapwing.cost.book import book
 from lapwing.cost.estimate import estimate
-from lapwing.design.document import Document, Sources, document
+from lapwing.design.document import Sources, document
+from lapwing.design.parts import Document
 from lapwing.design.subject import Subject, subject_of
 from lapwing.inventory.read import read
 from lapwing.stack.load import LOCAL, LoadedStack, environments, load
-from tests.unit.cost.stacks import CASES, cases, file_of
+from tests.unit.cost.stacks import CASES, ROOT, cases, file_of
 from tests.unit.render.stacks import GOLDEN
 
+EXAMPLE = ROOT / "examples/company-inc/lapwing.yaml"
 PATHS = sorted(
-    {file_of(case) for case in cases(CASES)}
+    {EXAMPLE}
+    | {file_of(case) for case in cases(CASES)}
     | {*(GOLDEN / "infra").glob("*/lapwing.yaml")}
     | {*(GOLDEN / "kubernetes").glob("*/lapwing.yaml")}
 )
@@ -31,7 +34,7 @@ def subjects() -> tuple[tuple[LoadedStack, Subject], ...]:
 def _subjects() -> Iterator[tuple[LoadedStack, Subject]]:
     for path in PATHS:
         stacks = environments(path, folders=False)
-        if path == file_of("company-inc"):
+        if path == EXAMPLE:
             stacks.append(load(path, LOCAL))
         found = read(stacks)
         yield from ((loaded, subject_of(found, loaded.environment)) for loaded in stacks)

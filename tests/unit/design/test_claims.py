@@ -4,37 +4,27 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections.abc import Iterator
 
 import pytest
 
-from lapwing.design.claims import SECTIONS, Claim, sentences
+from lapwing.design.claim import Claim, sentences
+from lapwing.design.claims import SECTIONS
+from lapwing.design.data_section import data
 from lapwing.design.decisions import DECISIONS
 from lapwing.design.diagrams.model import Graph, Group, Node
 from lapwing.design.diagrams.network import network
 from lapwing.design.diagrams.topology import topology
-from lapwing.design.document import Bullets, Document, Paragraph, Table, data_of
 from lapwing.design.labels import LABELS
+from lapwing.design.parts import Bullets, Document, Paragraph, Table
 from lapwing.design.subject import Subject
-from lapwing.render.kubernetes import render
-from lapwing.render.terraform.files import files
 from lapwing.stack.load import LoadedStack
+from tests.unit.design.evidence import DECISION_EVIDENCE, EVIDENCE, LABEL_EVIDENCE, Rendered
 from tests.unit.design.subjects import made, subjects
 
 ALL = subjects()
 NAMES = [f"{loaded.stack.stack}-{loaded.environment}-{n}" for n, (loaded, _) in enumerate(ALL)]
-
-
-def rendered(loaded: LoadedStack) -> str:
-    """All rendered files of an environment as one text."""
-    text = ""
-    if loaded.settings.cloud is not None:
-        roots = files([loaded]).values()
-        text = "".join(json.dumps(json.loads(file)) for root in roots for file in root.values())
-    if loaded.settings.target == "kubernetes":
-        images = {n: "a/b:1" for n, s in loaded.stack.services.items() if s.image is None}
-        text += json.dumps(render.objects(render.prepare(loaded, images)))
-    return text
 
 
 def words(document: Document) -> str:
@@ -51,39 +41,48 @@ def words(document: Document) -> str:
     )
 
 
-EVIDENCE = {
-    "Ingress is HTTPS only": "google_compute_global_forwarding_rule",
-    "The firewall denies": '"deny-out"',
-    "Nodes have no public address": '"enable_private_nodes": true',
-    "One NAT gateway": "google_compute_router_nat",
-    "NetworkPolicies deny": '"policyTypes": ["Ingress", "Egress"]}',
-    "The cluster is GKE Autopilot": '"enable_autopilot": true',
-    "by a HorizontalPodAutoscaler": '"kind": "HorizontalPodAutoscaler"',
-    "spread over zones": '"topologyKey": "topology.kubernetes.io/zone"',
-    "on spot capacity": "cloud.google.com/gke-spot",
-    "Argo Rollouts switches": '"kind": "Rollout"',
-    "is offline: it stops": "lapwing.dev/offline-migration-of",
-    "Nodes can only pull images": "roles/artifactregistry.writer",
-    "Pods run without root": '"pod-security.kubernetes.io/enforce": "restricted"',
-    "Secrets that are not generated": '"refreshPolicy": "Periodic"',
-    "reached by a private endpoint": "mongodbatlas_privatelink_endpoint_service",
-    "in a range that is peered": "google_service_networking_connection",
-    "reached over the internet": "mongodbatlas_project_ip_access_list",
-}
-"""Words of a sentence, and what the rendered files have exactly if it is true."""
+def key_of(claim: Claim) -> str:
+    """The words by which the evidence of a claim is found."""
+    shown = (claim(subject) for _, subject in ALL if claim.holds(subject))
+    text = claim.pattern or min(shown, key=len)
+    keys = [key for key in EVIDENCE if key in text]
+    assert len(keys) == 1, (text, keys)
+    return keys[0]
+
+
+SENTENCES = [claim for section in SECTIONS.values() for claim in section]
+KEYS = [key_of(claim) for claim in SENTENCES]
+
+
+def test_each_sentence_has_its_own_evidence() -> None:
+    assert sorted(KEYS) == sorted(EVIDENCE)
 
 
 @pytest.mark.parametrize(("loaded", "subject"), ALL, ids=NAMES)
-def test_document_claims_what_is_rendered_and_nothing_else(
+def test_each_sentence_is_claimed_exactly_where_the_rendered_files_have_it(
     loaded: LoadedStack, subject: Subject
 ) -> None:
-    text, files_text = words(made(loaded, subject)), rendered(loaded)
-    for sentence, evidence in EVIDENCE.items():
-        if "spread" in sentence and "spread" not in text:
-            continue  # The edge and databases are spread, too, but they are no services.
-        assert (sentence in text) == (evidence in files_text), sentence
-    gateway = '"kind": "Gateway"' in files_text or '"kind": "Ingress"' in files_text
-    assert ("Ingress is the Gateway or Ingress" in text) == gateway
+    rendered = Rendered.of(loaded)
+    parts = {*loaded.stack.services, *loaded.stack.resources, *rendered.parts}
+    for key, claim in zip(KEYS, SENTENCES, strict=True):
+        found = EVIDENCE[key](rendered)
+        assert claim.holds(subject) == bool(found), (key, found)
+        if isinstance(found, set) and found:
+            words = set(re.findall(r"[\w-]+", claim(subject)))
+            assert words & parts - set(re.findall(r"[\w-]+", claim.pattern)) == found, key
+
+
+@pytest.mark.parametrize(("loaded", "subject"), ALL, ids=NAMES)
+def test_labels_and_decisions_are_shown_exactly_where_the_rendered_files_have_them(
+    loaded: LoadedStack, subject: Subject
+) -> None:
+    rendered = Rendered.of(loaded)
+    assert LABEL_EVIDENCE.keys() == LABELS.keys()
+    for name, claim in LABELS.items():
+        assert claim.holds(subject) == bool(LABEL_EVIDENCE[name](rendered)), name
+    for row, (key, evidence) in zip(DECISIONS, DECISION_EVIDENCE.items(), strict=True):
+        assert row.subject == key[0]
+        assert row.holds(subject) == bool(evidence(rendered)), key
 
 
 @pytest.mark.parametrize(("loaded", "subject"), ALL, ids=NAMES)
@@ -142,9 +141,9 @@ def test_each_decision_holds_somewhere_and_not_everywhere() -> None:
 @pytest.mark.parametrize(("loaded", "subject"), ALL, ids=NAMES)
 def test_labels_of_pictures_hold(loaded: LoadedStack, subject: Subject) -> None:
     shown = json.dumps([str(topology(subject)), str(network(subject))])
-    text = rendered(loaded)
+    made = Rendered.of(loaded)
+    text = json.dumps([made.objects, made.own, made.shared])
     for label, evidence in (
-        ("Cloud CDN", '"enable_cdn": true'),
         ("Private endpoint", "mongodbatlas_privatelink_endpoint_service"),
         ("Cloud NAT", "google_compute_router_nat"),
         ("Secret Manager", '"refreshPolicy": "Periodic"'),
@@ -196,7 +195,7 @@ def test_three_nodes_are_stated_only_for_a_database_that_has_them(
 
 def test_database_without_a_chosen_version_has_no_gap_in_its_name() -> None:
     subject = _with_database(version="", regions=(("CENTRAL_US", 1),), backup=False)
-    rows = [row for part in data_of(subject) if isinstance(part, Table) for row in part.rows]
+    rows = [row for part in data(subject) if isinstance(part, Table) for row in part.rows]
     assert [(row[1][:14], row[-1]) for row in rows] == [("MongoDB, Atlas", "none")]
 
 

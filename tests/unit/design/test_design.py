@@ -37,8 +37,8 @@ from lapwing.design.diagrams.pictures import NAMES
 from lapwing.design.diagrams.rollout import limits
 from lapwing.design.diagrams.rows import arranged
 from lapwing.design.diagrams.svg import svg
-from lapwing.design.document import Document, Heading, Origin, Paragraph, Table
 from lapwing.design.fonts import fallbacks
+from lapwing.design.parts import Document, Heading, Origin, Paragraph, Table
 from lapwing.design.pdf import column_widths, pdf, without_glyph
 from lapwing.errors import LapwingError, UsageError
 from lapwing.inventory.model import Rollout
@@ -163,6 +163,28 @@ def streams(pdf: bytes) -> bytes:
     """The text of a PDF, and its decompressed streams."""
     found = re.findall(rb"stream\r?\n(.+?)\r?\nendstream", pdf, re.DOTALL)
     return pdf + b"".join(zlib.decompress(f) for f in found if f.startswith(b"x"))
+
+
+A4_HEIGHT, FOOTER_HEIGHT = 841.89, 40
+
+
+@pytest.mark.parametrize("case", ["company-inc", "fleet", "smallest", "managed"])
+def test_pictures_stay_on_their_pages_and_text_fills_the_first_one(
+    case: str, tmp_path: Path
+) -> None:
+    output_of(stack(case, tmp_path), "design", "-o", str(tmp_path / "x.pdf"))
+    made = (tmp_path / "x.pdf").read_bytes()
+    found = re.findall(rb"stream\r?\n(.+?)\r?\nendstream", made, re.DOTALL)
+    packed = [zlib.decompress(f) for f in found if f.startswith(b"x")]
+    pages = [text for text in packed if b" Td " in text]
+    assert len(pages) == len(re.findall(rb"/Type /Page\b", made))
+    heights = []
+    for page in pages:
+        points = re.findall(rb"([-\d.]+) ([-\d.]+) (?:[ml]\b|Td)", page)
+        heights.append([float(y) for _, y in points])
+        assert all(0 < y < A4_HEIGHT for y in heights[-1])
+    body = [y for y in heights[0] if y > FOOTER_HEIGHT]
+    assert min(body) < A4_HEIGHT / 4
 
 
 def test_other_scripts_use_a_font_of_the_machine_with_joined_letters(
@@ -339,7 +361,7 @@ def test_equal_rollouts_are_drawn_once(tmp_path: Path) -> None:
     drawn = output_of(written(text, tmp_path), "diagram", "bluegreen")
     assert drawn.count("Smoke tests") == 1
     assert "api, s0, s1, s2, s3, s4, s5, s6, s7" in drawn
-    assert "9 Rollouts, one after the other" in drawn
+    assert "9 Rollouts, at the same time" in drawn
 
 
 def test_cluster_is_preferred_to_local(tmp_path: Path) -> None:
@@ -572,7 +594,7 @@ def test_direct_delivery_is_drawn_without_argo_cd(tmp_path: Path) -> None:
     assert "Argo CD applies" not in document_text
 
 
-def test_cluster_rollout_switches_services_one_after_the_other(tmp_path: Path) -> None:
+def test_cluster_rollout_switches_each_service_separately(tmp_path: Path) -> None:
     text = output_of(written(CLUSTER % ", rollouts: true", tmp_path), "diagram", "bluegreen")
     assert "the Service of api selects the new pods" in text
     assert "One update of the routes" not in text

@@ -1,18 +1,17 @@
 """The steps of one deployment, as the target carries them out.
 
 On a machine all services switch in one update of the routes. On a cluster with Argo Rollouts each
-service has a Rollout, which switches its Service alone. Otherwise a service is a Deployment, whose
-pods are replaced one after the other.
+service has a Rollout, which switches its Service alone; they are applied at the same time.
+Otherwise a service is a Deployment, whose pods are replaced one after the other.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 from lapwing.design.diagrams.model import Band, Box, Flow
 from lapwing.design.subject import Subject
-from lapwing.inventory.model import Rollout
+from lapwing.inventory.model import Pods, Rollout
 from lapwing.stack.quantities import show_duration, show_fraction
 
 Boxes = tuple[Box, ...]
@@ -46,7 +45,14 @@ def _jobs(subject: Subject, *, late: bool) -> Boxes:
     after = {f.part for f in subject.facts.flows if f.to in services}
     jobs = [p.part for p in subject.services if p.component == "job" and p.schedule is None]
     found = tuple(name for name in jobs if (name in after) == late)
-    return (Box("Jobs", found),) if found else ()
+    migrations = () if late else tuple(map(_migration, subject.migrations))
+    return (*migrations, Box("Jobs", found)) if found else migrations
+
+
+def _migration(pods: Pods) -> Box:
+    name = pods.part.removesuffix("-migrate")
+    offline = (f"offline: {name} stops", "with --allow-downtime") if pods.offline else ()
+    return Box(f"Migration of {name}", offline)
 
 
 def _checks(wanted: Rollout) -> Boxes:
@@ -103,16 +109,16 @@ def _one_switch(subject: Subject) -> tuple[Band, ...]:
 
 
 def _one_rollout_each(subject: Subject) -> tuple[Band, ...]:
-    """Draw the deployment on a cluster: a Rollout for each service, one switch after the other."""
+    """Draw the deployment on a cluster: a Rollout for each service, at the same time."""
     jobs = _jobs(subject, late=False)
     late = _jobs(subject, late=True)
     alike: dict[Rollout | None, list[str]] = {}
     for pods in subject.blue_green:
         alike.setdefault(pods.rollout, []).append(pods.part)
-    bands = [Band("First", jobs, to_next="succeeded")] if jobs else []
+    first = [Band("First", jobs, to_next="succeeded")] if jobs else []
+    bands = [*first]
     for wanted, parts in alike.items():
-        bands += _service(parts, wanted or Rollout())
-    bands[-1] = replace(bands[-1], to_next=None)
+        bands += _service(parts, wanted or Rollout(), later=bool(bands[len(first) :]))
     if late:
         bands.append(Band("Last", late))
     failures = (
@@ -122,19 +128,19 @@ def _one_rollout_each(subject: Subject) -> tuple[Band, ...]:
     return (*bands, Band("If a Rollout fails", failures, tint="orange"))
 
 
-def _service(parts: list[str], wanted: Rollout) -> Iterator[Band]:
+def _service(parts: list[str], wanted: Rollout, *, later: bool) -> Iterator[Band]:
     """Draw the steps of services with the same settings."""
     [name, *others] = parts
     which = "the Service of each" if others else f"the Service of {name}"
     switch = Box("Switch", (f"{which} selects the new pods",))
     keep = Box("Old slot", (f"keeps running for {show_duration(wanted.keep_s)}",))
     steps = (*_checks(wanted), switch, _analysis(wanted), keep)
-    title = f"Rollout {name}"
+    title = f"Rollout {name}" + (", at the same time" if later else "")
     if others:
         names = (Box(", ".join(parts)),)
-        title = f"{len(parts)} Rollouts, one after the other"
+        title = f"{len(parts)} Rollouts, at the same time"
         yield Band("Services with the same steps", names, tint="green", to_next="each")
-    yield Band(title, steps, chained=True, to_next="one after the other", tint="green")
+    yield Band(title, steps, chained=True, tint="green")
 
 
 def _rolling_update(subject: Subject) -> tuple[Band, ...]:

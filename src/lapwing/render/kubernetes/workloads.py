@@ -6,9 +6,9 @@ the nodes send a new connection to the current pods, and the edge (see `edge.py`
 longer than a second. Without Argo Rollouts, and for workers, which get no requests, it is a
 `Deployment` whose rolling update never has fewer ready replicas than requested.
 
-One Rollout is one service: Argo Rollouts has no concept of a stack. So on a cluster the services of
-one deployment switch one after the other, within seconds, and each rolls back on its own; only a
-machine switches all in one update.
+One Rollout is one service: Argo Rollouts has no concept of a stack. So on a cluster each service of
+one deployment switches when its checks have passed, and rolls back separately; only a machine
+switches all in one update.
 """
 
 from __future__ import annotations
