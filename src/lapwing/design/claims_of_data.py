@@ -134,6 +134,10 @@ OPEN = (
         lambda s: s.https_balancer is not None,
     ),
     about(
+        lambda s: [m.part for m in s.facts.managed if m.product],
+        "Terraform keeps the password of {} in its state: restrict who reads the bucket.",
+    ),
+    about(
         lambda s: s.without_backup,
         "Lapwing renders no backup of {}: add one, and rehearse the restore.",
     ),

@@ -471,6 +471,11 @@ EVIDENCE: dict[str, Evidence] = {
     ),
     "Cloud Armor is rendered but off": lambda r: r.balanced,
     "renders no backup of": _without_backup,
+    "in its state": lambda r: {
+        n
+        for n, b in r.managed()
+        if b.get("auth_enabled") or f"{r.loaded.environment}-{n}" in r.own["random_password"]
+    },
     "how long a restore of": _restorable,
     "no staging environment in the cloud": lambda r: bool(
         r.clusters
