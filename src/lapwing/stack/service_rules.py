@@ -265,7 +265,7 @@ def check_volumes(stack: Stack, environment: Environment) -> Iterator[Violation]
 
 
 def check_replica_range(stack: Stack, _: Environment) -> Iterator[Violation]:
-    """`replicas.min` is not greater than `replicas.max`."""
+    """`replicas.min` is not greater than `replicas.max`; `replicas.requests` is not for workers."""
     for name, service in stack.services.items():
         least, most = service.replicas.min, service.replicas.max
         if most is not None and least > most:
@@ -274,6 +274,10 @@ def check_replica_range(stack: Stack, _: Environment) -> Iterator[Violation]:
             )
             hint = f"Set `max` to {least} or more."
             yield Violation(message, ("services", name, "replicas", "min"), hint)
+        if service.kind == "worker" and service.replicas.requests is not None:
+            message = f"`{name}` is a worker, so it gets no requests."
+            hint = "Scale it by `cpu`."
+            yield Violation(message, ("services", name, "replicas", "requests"), hint, key=True)
 
 
 def check_smoke_tests(stack: Stack, _: Environment) -> Iterator[Violation]:
