@@ -1,10 +1,10 @@
-"""Measures the load of autoscaled services, and lets their number of replicas follow it.
+"""Measures the load of autoscaled services, and adjusts their number of replicas.
 
 Requests in progress are a momentary value, so the mean of some readings counts. CPU is the
 difference between two readings of the processes of each replica. The decision is in `scaling.py`;
 the `Scaler` of the environment adds and removes replicas. A service in a rollout is not scaled, and
 its history begins again after it, as after a restart of the agent: nothing is removed for a whole
-`Scale.down_after`. An error is a gap in the measurements.
+`Scale.down_after`. After an error, the measurement is missing.
 """
 
 from __future__ import annotations

@@ -99,7 +99,7 @@ def new_replicas(
 ) -> list[Replica]:
     """Return `count` more replicas for a generation, which are not in it yet.
 
-    Their index is that of none of its replicas, also of those that drain or are being stopped.
+    No replica of the generation has the same index, including those that drain or are stopping.
     """
     parts = [g for g in state.with_processes if g.number == generation.number]
     used = {r.index for g in parts for r in g.replicas}
@@ -109,10 +109,10 @@ def new_replicas(
 
 
 def split_off(state: EnvironmentState, generation: Generation, count: int) -> None:
-    """Remove `count` replicas of a generation, those not ready first, and let them drain.
+    """Drain `count` replicas of a generation, beginning with those that are not ready.
 
-    They become a generation of the same number, so their processes and their cluster stay theirs.
-    Their deadline begins when Envoy knows it (`split_parts`).
+    They become a generation with the same number, and keep their processes and cluster. Their
+    deadline begins when Envoy has the change (`split_parts`).
     """
     order = sorted(generation.replicas, key=lambda r: (r.ready, -r.index))
     surplus = order[:count]

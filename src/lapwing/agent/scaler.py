@@ -69,7 +69,7 @@ class Scaler:
         generation.replicas.extend(more)
 
     def remove_surplus(self) -> None:
-        """Let the replicas of active generations above their number drain."""
+        """Drain the replicas of active generations that exceed their number."""
         for generation in [g for g in self._state.generations if g.role == "active"]:
             present = len(generation.replicas)
             surplus = present - generation.spec.replica_count(present)
@@ -116,7 +116,7 @@ class Scaler:
             if wanted > before:
                 fitting = await asyncio.to_thread(_fitting, generation, wanted - before)
                 if fitting < wanted - before:
-                    reason += "; the memory of the machine is too small for more"
+                    reason += "; the machine has too little memory for more replicas"
                     self._show(generation, wanted, reason)
                 if fitting == 0:
                     return

@@ -4,8 +4,8 @@ Whatever a build starts is in one process group, which is ended when its time is
 person interrupts, or when Lapwing fails. The environment is a chosen one: a build sees no variable
 of the user's shell but the ones that tools need to reach their registries.
 
-A build is less important than what the machine serves: it gets less CPU, and if memory runs out,
-the kernel ends it first.
+A build has a lower priority than running replicas: it gets less CPU, and if memory runs out, the
+kernel kills its processes first.
 
 The log is on disk for later, in memory for the error, line by line to who listens. What a build
 prints may hold the credentials it was given, so their values are masked before a line goes
@@ -155,10 +155,10 @@ def _failure(
             how = f"ended by {signal.Signals(-status).name}"
     hint = None
     if is_killed:
-        how += ", memory ran out: the kernel killed a process"
+        how += "; the kernel killed a process because memory ran out"
         hint = (
-            "Running replicas are not affected. Add memory or swap, let the build start fewer "
-            "processes, or build on another machine with `lapwing ship`."
+            "Nothing was deployed. Add memory or swap, reduce the parallel "
+            "processes of the build, or build on another machine with `lapwing ship`."
         )
     elif -status == signal.SIGKILL or status == 128 + signal.SIGKILL:
         hint = "The machine may be out of memory."

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 @click.argument("backup", required=False)
 @environment_option
 @context_option
-@click.option("--yes", is_flag=True, help="On a cluster: do not ask before a backup is made.")
+@click.option("--yes", is_flag=True, help="On a cluster: do not ask for confirmation.")
 @identity_option
 @output_option
 @click.pass_obj
@@ -44,8 +44,8 @@ def command(
 
     ACTION is `create` (default), `list` or `verify`; `verify` restores BACKUP (default: the newest)
     into a scratch folder, on Kubernetes in a new pod, and checks it. Services keep running. On a
-    machine MongoDB in containers, mongod, and databases at a URL are not backed up; the output
-    lists them. On Kubernetes the databases in the cluster are backed up.
+    machine, MongoDB in containers, mongod, and databases at a URL are not backed up; the output
+    lists them. On Kubernetes, only the databases in the cluster are backed up.
     """
     from lapwing.cli import present
     from lapwing.targets.base import ClusterOptions
@@ -86,7 +86,7 @@ def _backups(target: Target, identity: TextIO | None) -> MachineBackups | Cluste
 
         return MachineBackups(on_machine(target), identity.read() if identity else None)
     if identity is not None:
-        raise UsageError("--identity is for machines: backups of a cluster have no `encrypt`.")
+        raise UsageError("--identity is for machines: backups of a cluster are not encrypted.")
     return ClusterBackups(target.cluster)
 
 
@@ -97,9 +97,9 @@ def on_machine(target: Target) -> MachineTarget:
     if not isinstance(target, MachineTarget):
         environment = target.ref.environment
         raise UsageError(
-            f"Lapwing restores environments on machines; {environment} is on a cluster.",
-            hint=f"Run `lapwing backup verify -e {environment}` to check the backup, then restore "
-            "it by `kubectl exec`: see operations/backup in the documentation.",
+            f"`lapwing restore` works only on machines; {environment} is on a cluster.",
+            hint=f"Check the backup with `lapwing backup verify -e {environment}`, then restore it "
+            "with `kubectl exec`: see operations/backup in the documentation.",
         )
     return target
 

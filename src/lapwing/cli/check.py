@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @click.command("check")
-@environment_named("Only this environment; by default all, and `local` for what is missing.")
+@environment_named("Check only this environment. Default: all, but requirements only of `local`.")
 @output_option
 @click.pass_obj
 def command(context: Context, environment: str | None) -> None:

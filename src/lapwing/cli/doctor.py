@@ -19,7 +19,7 @@ from lapwing.errors import UsageError
 def command(context: Context, repair: bool, environment: str | None) -> int:
     """Check this machine and the state folder, or the server of an environment.
 
-    Exit status: 0 if no check fails, 1 if one fails.
+    Exit status: 0 if no check fails, 1 if one fails. UNKNOWN is not a failure.
     """
     from lapwing.commands import doctor
     from lapwing.stack.load import LOCAL

@@ -1,4 +1,4 @@
-"""Whether the domains of a server lead to it: a public authority asks there before it signs."""
+"""Whether the domains of a server point to it: the authority connects before it signs."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ def _check(host: str, bind: str) -> CheckResult:
     return CheckResult(
         name,
         None,
-        f"points to {listed}, which is no address of this machine: correct the DNS record, unless "
-        "a proxy or a public address of the provider leads here",
+        f"points to {listed}, which is not an address of this machine: correct the DNS record, "
+        "unless a proxy or a public address of the provider forwards to this machine",
     )
 
 

@@ -135,7 +135,8 @@ OPEN = (
     ),
     about(
         lambda s: [m.part for m in s.facts.managed if m.product],
-        "Terraform keeps the password of {} in its state: restrict who reads the bucket.",
+        "Terraform keeps the password of {} in its state: restrict who can read the bucket.",
+        "Terraform keeps the passwords of {} in its state: restrict who can read the bucket.",
     ),
     about(
         lambda s: s.without_backup,

@@ -1,13 +1,13 @@
-"""Jobs that back up the databases of an environment now, list backups, and rehearse a restore.
+"""Jobs that back up the databases of an environment now, list backups, and test a restore.
 
 Each is built from the CronJob in the cluster (see render/kubernetes/backup.py), so it has what was
 deployed: images, credentials, policies, user and volumes. A Job is deleted when its output is read;
 if the command is killed, the cluster deletes it an hour after it has ended.
 
-    backup      the pod of the CronJob, as a run by hand
+    backup      the pod of the CronJob, as a manual run
     list        prints the manifests
-    rehearse    downloads an archive and checks it, then starts a server of the database's image
-                without a network on new data, and loads the dump there
+    rehearse    downloads an archive and checks its SHA-256, then starts a server from the image of
+                the database on an empty folder, reachable only in the pod, and loads the dump
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ MAX_LOG_LINES = 10_000
 
 
 def script(name: str) -> str:
-    """Return the shell script `list`, `fetch`, or that which rehearses a kind of database."""
+    """Return the shell script `list` or `fetch`, or the restore test of a kind of database."""
     return read("kubernetes", f"backup_scripts/{name}.sh")
 
 
@@ -42,7 +42,7 @@ class BackupJobs:
         self._waiter = ResourceWaiter(api, lambda: None, report)
 
     def back_up(self) -> str:
-        """Make a backup, and return its manifest. Refused while another one is made."""
+        """Make a backup, and return its manifest. Raises BackupError if one is in progress."""
         cron_job, spec = self._pod()
         for job in self.api.list("batch/v1", "Job", self.scope.namespace, f"{COMPONENT}={PART}"):
             if (job.get("status") or {}).get("active"):

@@ -2,8 +2,8 @@
 
 asyncio's own streams copy every byte three times and give 64 KiB at a time, and a whole HTTP client
 adds milliseconds to each request (decisions 0011 and 0050). Here a socket is read into one buffer
-that belongs to the connection, so what `receive` returns is valid only until the next call. What
-the socket takes or gives at once needs no event loop. Every network failure is a
+that belongs to the connection, so what `receive` returns is valid only until the next call. Data
+that the socket accepts or has at once bypasses the event loop. Every network failure is a
 `ConnectionFailed`.
 """
 

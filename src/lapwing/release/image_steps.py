@@ -1,4 +1,4 @@
-"""The steps of a release for images: access to the registry is checked, own images are tagged.
+"""The steps of a release for images: check access to the registry, tag built images.
 
 `mirror_steps.py` has the step for third-party images.
 """

@@ -65,7 +65,7 @@ def check(facts: Mapping[str, str], now: float | None = None) -> Iterator[Findin
     if facts.get("ipv4") == "0" and facts.get("ipv6", "0") != "0":
         yield Finding(
             "The server has no IPv4 address, but Envoy listens on 0.0.0.0.",
-            "After the setup, let it listen on IPv6, on the server: `echo LAPWING_BIND=:: >> "
+            "After the setup, run on the server: `echo LAPWING_BIND=:: >> "
             "/etc/lapwing/environment.local`, then `systemctl restart lapwing`.",
             fatal=False,
         )

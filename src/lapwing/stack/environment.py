@@ -197,7 +197,7 @@ class Backup(StrictModel):
         description="Where the backups are stored: a bucket, `s3://BUCKET/PREFIX`. On a machine "
         "also a folder, preferably on another disk: an absolute path whose parent folder exists; "
         "the default is `backups` in LAPWING_HOME. On Kubernetes also `gs://BUCKET/PREFIX`, or "
-        "`pvc://CLAIM`, a PersistentVolumeClaim of the namespace that you create; no default.",
+        "`pvc://CLAIM`, a PersistentVolumeClaim that you create in the namespace; no default.",
         examples=["/var/backups/lapwing", "s3://backups/shop", "gs://backups/shop"],
     )
     endpoint: Annotated[str, Field(pattern=ENDPOINT)] | None = Field(

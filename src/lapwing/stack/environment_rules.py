@@ -57,7 +57,7 @@ def check_desired(stack: Stack, environment: Environment) -> Iterator[Violation]
 
 
 def check_backup(stack: Stack, environment: Environment) -> Iterator[Violation]:
-    """`endpoint` and `region` are for S3; the other keys of `backup` fit the target."""
+    """`endpoint` and `region` are for S3; the other keys of `backup` are valid for the target."""
     backup = environment.backup
     if backup is None:
         return
@@ -84,11 +84,11 @@ def _check_cluster_backup(
         at: KeyPath = ("backup", "to") if backup.to else ("backup",)
         yield Violation(message, at, f"Set `to` to {places}.", key=backup.to is None)
     if to.startswith("gs://") and environment.cloud is None:
-        message = "`gs://` needs `cloud`: pods get their credentials by Workload Identity of GKE."
+        message = "`gs://` needs `cloud`: pods get credentials from Workload Identity of GKE."
         hint = "Set `cloud`, or `to: s3://BUCKET` with `endpoint: https://storage.googleapis.com`."
         yield Violation(message, ("backup", "to"), hint)
     if backup.encrypt is not None:
-        hint = "Remove it, and let the service of the bucket encrypt, with a key that you manage."
+        hint = "Remove it. Use server-side encryption of the bucket, with a key that you manage."
         message = "`encrypt` is only for `target: machine`."
         yield Violation(message, ("backup", "encrypt"), hint, key=True)
     if all(is_managed(resource, environment) for resource in stack.resources.values()):

@@ -118,8 +118,8 @@ class Replicas(StrictModel):
         None,
         ge=1,
         le=1000,
-        description="Maximum. Above `min`, replicas are added and removed with the load. A machine "
-        "adds none for which its memory is too small.",
+        description="Maximum. Above `min`, replicas are added and removed with the load. On a "
+        "machine, a replica is added only if enough memory is available.",
     )
     cpu: Percentage | None = Field(
         None,

@@ -1,7 +1,7 @@
-"""Ctrl-C while a command changes something that must not stay half done.
+"""Delays Ctrl-C while a command makes a change that must be completed or undone.
 
-`deferred` delays an interrupt to the next wait in its block, which is in `allowed`: at that point
-the change is complete or can be undone, and the code around the wait knows which. An interrupt
+`deferred` delays an interrupt to the next `allowed` in its block: a wait during which the change
+is complete or can be undone. The code around the wait handles KeyboardInterrupt. An interrupt
 after the last wait has no effect, because the result is reported anyway.
 """
 

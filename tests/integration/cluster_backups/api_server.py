@@ -1,7 +1,7 @@
-"""An API server on loopback that has a few objects and runs the containers of Jobs as processes.
+"""A simulated API server on loopback that runs the containers of Jobs as processes.
 
-The tests of `make test-cluster` have a real API server, but no containers with databases; here the
-containers are real, and the API server, its controllers and the kubelet are played.
+The tests of `make test-cluster` have a real API server, but no databases. Here the programs in the
+containers are real; the API server, its controllers and the kubelet are simulated.
 """
 
 from __future__ import annotations

@@ -62,7 +62,7 @@ def project(tmp_path: Path, forge: Gitea, request: pytest.FixtureRequest) -> Pro
     return made
 
 
-def test_own_workflow_releases_wheel_source_and_lock(
+def test_release_workflow_publishes_wheel_source_and_lock(
     forge: Gitea, project: Project, tmp_path: Path
 ) -> None:
     venv.create(tmp_path / "python", with_pip=False)
@@ -118,7 +118,7 @@ def check_wheel(content: bytes, repository: str, commit: str) -> None:
     assert f"{repository}/raw/commit/{commit}/docs/" in text
 
 
-def test_dry_run_of_own_release_changes_nothing(
+def test_dry_run_of_release_workflow_changes_nothing(
     forge: Gitea, tmp_path: Path, project: Project
 ) -> None:
     project.push()

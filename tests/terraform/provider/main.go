@@ -74,7 +74,7 @@ func typeOf(raw json.RawMessage) tftypes.Type {
 	return tftypes.List{ElementType: inner}
 }
 
-// isWriteOnly follows the naming of the providers; the published schema does not tell it.
+// isWriteOnly follows the naming of the providers: the published schema does not contain it.
 func isWriteOnly(name string) bool {
 	return strings.HasSuffix(name, "_wo")
 }
@@ -181,7 +181,7 @@ func (s *server) PlanResourceChange(_ context.Context, r *tfprotov6.PlanResource
 	planned, err := filled(s.document.Resources[r.TypeName], r.ProposedNewState, false)
 	response := &tfprotov6.PlanResourceChangeResponse{PlannedState: planned, UnsafeToUseLegacyTypeSystem: true}
 	if strings.HasPrefix(r.TypeName, "random_") {
-		// Documented: a changed keeper makes a new value. The published schema does not tell it.
+		// Documented: a changed keeper makes a new value. The published schema does not contain this.
 		response.RequiresReplace = []*tftypes.AttributePath{tftypes.NewAttributePath().WithAttributeName("keepers")}
 	}
 	return response, err

@@ -488,7 +488,7 @@ def test_removed_replicas_drain_in_the_cluster_of_their_generation() -> None:
     assert generations.drained(state, active, 110.0) == [part]
 
 
-def test_added_replicas_have_the_index_of_none_that_still_runs() -> None:
+def test_added_replicas_get_unused_indices() -> None:
     one = generation(1)
     one.replicas = replicas(0, 1, 2)
     state = environment(one)

@@ -1,4 +1,4 @@
-"""The stacks of tests/golden/cost, and the example of the mission."""
+"""The stacks of tests/golden/cost."""
 
 from __future__ import annotations
 

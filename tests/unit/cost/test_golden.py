@@ -33,7 +33,7 @@ def test_expected_amount_is_absent_without_any_price() -> None:
 
 
 def test_example_cost_is_in_expected_range() -> None:
-    """The parts that the mission's early estimate has: 80-150, about 60, about 30, about 5."""
+    """The parts of an estimate made by hand: 80-150, about 60, about 30, about 5."""
     now = estimate(read(stacks("company-inc")), book())
     assert not now.unstated
     assert not now.unknown

@@ -54,7 +54,7 @@ SENTENCES = [claim for section in SECTIONS.values() for claim in section]
 KEYS = [key_of(claim) for claim in SENTENCES]
 
 
-def test_each_sentence_has_its_own_evidence() -> None:
+def test_each_sentence_has_separate_evidence() -> None:
     assert sorted(KEYS) == sorted(EVIDENCE)
 
 

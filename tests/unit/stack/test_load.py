@@ -102,7 +102,7 @@ def test_unknown_environment_suggests_a_name(path: Path) -> None:
         ("targt: machine", "Unknown key `targt`"),
     ],
 )
-def test_problem_of_another_environment_stops_no_command(
+def test_errors_of_other_environments_are_ignored(
     path: Path, live: str, problem: str
 ) -> None:
     text = GOOD + f"environments:\n  staging: {{}}\n  live: {{{live}}}\n"
@@ -117,7 +117,7 @@ def test_problem_of_another_environment_stops_no_command(
         assert {p.where.line for p in caught.value.problems} == {len(text.splitlines())}
 
 
-def test_problems_of_one_environment_are_reported_alone(path: Path) -> None:
+def test_only_errors_of_the_named_environment_are_reported(path: Path) -> None:
     path.write_text(GOOD + "environments:\n  staging: {targt: machine}\n  live: 3\n")
     for environment, line in (("staging", 5), ("live", 6)):
         with pytest.raises(StackFileError) as caught:

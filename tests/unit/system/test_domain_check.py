@@ -1,4 +1,4 @@
-"""`lapwing doctor` on a server whose domains lead to it, or elsewhere."""
+"""The check of `lapwing doctor` that the domains of a server point to it."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ ACME = Acme(email="ops@example.com", directory="https://acme.example.com")
     ("host", "bind", "ok", "seen"),
     [
         ("127.0.0.1", "0.0.0.0", True, "points to this machine (127.0.0.1)"),
-        ("192.0.2.7", "0.0.0.0", None, "points to 192.0.2.7, which is no address of this machine:"),
+        ("192.0.2.7", "0.0.0.0", None, "points to 192.0.2.7, which is not an address of this"),
         ("nothing.invalid", "0.0.0.0", False, "add a DNS record for it"),
         ("2001:db8::1", "0.0.0.0", False, "has the IPv6 address 2001:db8::1, but Envoy listens on"),
-        ("2001:db8::1", "::", None, "points to 2001:db8::1, which is no address of this machine"),
+        ("2001:db8::1", "::", None, "points to 2001:db8::1, which is not an address of this"),
     ],
     ids=["here", "elsewhere", "unknown", "ipv6-without-listener", "ipv6-elsewhere"],
 )
-def test_domain_leads_to_the_server_or_the_check_names_where(
+def test_check_reports_where_a_domain_points(
     host: str, bind: str, ok: bool | None, seen: str
 ) -> None:
-    """An address takes the place of a name that resolves to it."""
+    """The host is an address, which resolves to itself."""
     document = Document(
         stack="shop",
         environment="vps",

@@ -97,7 +97,7 @@ def check(document: Document, states: Iterable[EnvironmentState], secrets: Secre
 
 
 def problem(state: EnvironmentState) -> str | None:
-    """Return that the certificate of an environment expires soon; None if it does not."""
+    """Return a message if the certificate of an environment expires soon, otherwise None."""
     certificate = wanted([state]).get((state.stack, state.environment))
     if certificate is None:
         return None

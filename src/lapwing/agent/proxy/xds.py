@@ -86,8 +86,9 @@ def endpoints_file(cluster: str) -> str:
 def endpoints(cluster: Cluster, version: str) -> Json:
     """Render the response of the endpoint discovery service for one cluster.
 
-    Draining endpoints have a lower priority, too: those of one priority get requests again if more
-    than half of it is unhealthy. Source: Envoy's documentation, "Panic threshold".
+    Draining endpoints also have a lower priority. With the same priority, they would get requests
+    if more than half of the endpoints are unhealthy. Source: Envoy's documentation, "Panic
+    threshold".
     """
     localities: list[Json] = []
     for port in (*cluster.ports, *cluster.draining):

@@ -1,12 +1,12 @@
 """Scheduled backups of the databases in the cluster: one CronJob, which backs up all of them.
 
-    init containers   one for each database, in its image: dumps it with its own tool
-    main container    rclone: packs the dumps, sends them to the bucket or volume, and the manifest
+    init containers   one for each database, from the image of the database: dumps it
+    main container    rclone: packs the dumps, uploads them to the bucket or volume, the manifest
                       last; then removes old backups
 
-A backup is what it is on a machine (see agent/backups.py): `<to>/<stack>/<environment>/<id>` with
-an archive for each database and a manifest, without which it does not count. One CronJob makes all
-parts, because a backup has one manifest. If a dump fails, nothing is sent and the run fails.
+A backup has the same layout as on a machine (see agent/backups.py): an archive for each database
+and a manifest in `<to>/<stack>/<environment>/<id>`; without a manifest it is ignored. One CronJob
+makes all parts, because a backup has one manifest. If a dump fails, nothing is uploaded.
 
 Dumps are written to a volume that exists as long as the pod, because a node's disk may be smaller
 than a database. Finished runs are removed after an hour, with that volume.
