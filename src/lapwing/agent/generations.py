@@ -201,6 +201,14 @@ def start_draining(generation: Generation, now: float) -> None:
     generation.deadline = now + max(generation.spec.rollout.drain, MIN_DRAIN)
 
 
+def drain_by(generation: Generation, latest: float) -> None:
+    """Make a generation drain until `latest`, or until its earlier deadline if it drains."""
+    if generation.role != "draining" or generation.deadline is None:
+        generation.deadline = latest
+    generation.role = "draining"
+    generation.deadline = min(generation.deadline, latest)
+
+
 def expired(state: EnvironmentState, now: float) -> list[Generation]:
     """Return the warm generations whose deadline has passed and that no rollout refers to."""
     referenced = _referenced(state)

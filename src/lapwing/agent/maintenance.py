@@ -214,11 +214,10 @@ class Maintenance:
             and not document.services
             and document.deployment.kind in ("down", "restore")
         )
-        remaining = [g for g in self.state.generations if down and g.role != "draining"]
-        if remaining:
-            for generation in remaining:
-                generations.start_draining(generation, time.monotonic())
-                generation.deadline = time.monotonic() + DOWN_DRAIN_S
+        if down and self.state.generations:
+            latest = time.monotonic() + DOWN_DRAIN_S
+            for generation in self.state.generations:
+                generations.drain_by(generation, latest)
             await self._store.save()
         if down:
             containers = self._context.runtimes.containers

@@ -93,7 +93,12 @@ class Scaler:
         return self._state.cluster_name(generation)
 
     def follow(self, generation: Generation, newest: Recommendation, wanted: int) -> None:
-        """Begin to change the number of replicas to `wanted`, unless a change is in progress."""
+        """Begin to change the number of replicas to `wanted`, unless a change is in progress.
+
+        Nothing is changed if a rollout has begun since the load was measured.
+        """
+        if not any(g is generation for g in self.scaled()):
+            return
         service, now = generation.service, time.monotonic()
         self._show(generation, wanted, newest.reason)
         if service in self._changes or now < self._not_before.get(service, now):

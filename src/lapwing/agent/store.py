@@ -140,14 +140,15 @@ class Store:
         if certificate != self._certificate_problem:
             self.event("agent", certificate or f"Solved: {self._certificate_problem}")
             self._certificate_problem = certificate
-        problem = self.desired_problem or self.unsaved or self.machine_problem or certificate
-        problem = problem or self.problem or self.pull_problem or self.engine_problem
+        problem = self.desired_problem or self.unsaved or self.machine_problem or self.problem
+        problem = problem or self.pull_problem or self.engine_problem or certificate
         with contextlib.suppress(OSError):
             found = report.status(self.state, self._port, problem)
             active = {g.number for g in self.state.generations if g.role == "active"}
             for service in found.services:
                 generation = self.state.of(service.name, "active")
-                service.scaling = self._scaling.get(generation.number) if generation else None
+                if generation is not None and generation.spec.scale:
+                    service.scaling = self._scaling.get(generation.number)
             found.advice = [
                 text for (n, _), texts in self._advice.items() if n in active for text in texts
             ]

@@ -88,7 +88,8 @@ def _sources(context: Context, loaded: LoadedStack) -> Sources:
     from lapwing.stack.load import environments
 
     prices = book()
-    clouds = [s for s in environments(loaded.path, folders=False) if s.settings.cloud]
+    others = environments(loaded.path, folders=False) if loaded.settings.cloud else []
+    clouds = [s for s in others if s.settings.cloud]
     return Sources(
         estimate=estimate(read([loaded]), prices),
         workflow=workflow_of(context.directory),

@@ -80,7 +80,7 @@ def subject_of(loaded: LoadedStack) -> Subject:
     from lapwing.inventory.read import read
     from lapwing.stack.load import environments
 
-    others = environments(loaded.path, folders=False)
+    others = environments(loaded.path, folders=False) if loaded.settings.cloud else []
     stacks = [s for s in others if s.environment != loaded.environment and s.settings.cloud]
     return select(read([loaded, *stacks]), loaded.environment)
 

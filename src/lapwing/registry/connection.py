@@ -41,6 +41,8 @@ it answers."""
 MAX_HEAD_BYTES = 64 * 1024
 MAX_LINE_BYTES = 1024
 """Bytes of the line before a chunk, and of a trailer."""
+MAX_EXTRAS = 20
+"""Informational heads before a response, and trailers after a body in chunks."""
 MAX_DRAIN_BYTES = 64 * 1024
 """Bytes of an unread body that are discarded rather than closing the connection."""
 
@@ -252,7 +254,7 @@ class Exchange:
 
     async def _read_head(self) -> None:
         """Read heads up to the one that is not informational."""
-        while self.status < 200:
+        for _ in range(MAX_EXTRAS):
             received = bytes(self._rest)
             while (found := split_head(received)) is None:
                 data = await self._stream.receive()
@@ -265,6 +267,10 @@ class Exchange:
             self.status = head.status
             if self.status == 101:
                 raise InvalidMessage("unexpected change of the protocol")
+            if self.status >= 200:
+                break
+        else:
+            raise InvalidMessage("too many informational heads")
         self.headers, self._keep_alive = head.headers, head.keep_alive
         if self._is_head or self.status in (204, 304):
             self._length = 0
@@ -326,8 +332,11 @@ class Exchange:
                     yield part
                 if (await self._line()).strip(b"\r"):
                     raise InvalidMessage("a chunk is longer than its size")
-            while (await self._line()).strip(b"\r"):
-                pass  # Trailers are not used.
+            for _ in range(MAX_EXTRAS):  # Trailers are not used.
+                if not (await self._line()).strip(b"\r"):
+                    break
+            else:
+                raise InvalidMessage("too many trailers")
         self.reusable = self._keep_alive and self._sent and not self._rest
 
     async def _line(self) -> bytes:

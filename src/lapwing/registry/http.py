@@ -36,6 +36,7 @@ class Head(NamedTuple):
     def is_chunked(self) -> bool:
         """Whether the body is in chunks. Raises InvalidMessage for another transfer coding."""
         coding = self.headers.get("transfer-encoding")
+        coding = coding and coding.lower()
         if coding not in (None, "chunked"):
             raise InvalidMessage(f"unsupported Transfer-Encoding {coding[:100]!r}")
         return coding is not None

@@ -252,6 +252,11 @@ def ignored_settings(stack: Stack, name: str, environment: Environment) -> Itera
     if environment.target != "kubernetes":
         return
     for service_name, service in stack.services.items():
+        if service.replicas.requests is not None:
+            yield (
+                f"In `{name}`: `replicas.requests` of {service_name} has no effect on Kubernetes, "
+                "which scales by CPU."
+            )
         rollout = service.rollout
         is_set = "drain" in rollout.model_fields_set and service.kind in ("web", "static")
         if is_set and rollout.drain > rollout.keep_old:

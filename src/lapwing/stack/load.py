@@ -105,7 +105,8 @@ class StackFile:
         """The names of the secrets of services, certificates and `access`, without validation."""
         environments = _mappings(self.source.data.get("environments"))
         services = service_settings(self.source)
-        entries = [e for s in services for e in s.get("secrets") or ()]
+        lists = [s.get("secrets") for s in services]
+        entries = [e for entries in lists if isinstance(entries, list) for e in entries]
         for key, name in (("tls", "key"), ("access", "basic_auth")):
             parts = _mappings({n: p.get(key) for n, p in enumerate(environments + services)})
             entries += [p[name] for p in parts if isinstance(p.get(name), str)]

@@ -128,7 +128,7 @@ class Replicas(StrictModel):
     )
     requests: float | None = Field(
         None,
-        gt=0,
+        ge=0.1,
         description="The requests in progress that a replica should have on average. Only on a "
         "machine: Kubernetes scales by CPU.",
     )

@@ -265,7 +265,7 @@ def check_volumes(stack: Stack, environment: Environment) -> Iterator[Violation]
 
 
 def check_replica_range(stack: Stack, _: Environment) -> Iterator[Violation]:
-    """`replicas.min` is not greater than `replicas.max`; `replicas.requests` is not for workers."""
+    """`min` of `replicas` is not above `max`; `cpu` is 1% or more; `requests` is for `web`."""
     for name, service in stack.services.items():
         least, most = service.replicas.min, service.replicas.max
         if most is not None and least > most:
@@ -274,9 +274,12 @@ def check_replica_range(stack: Stack, _: Environment) -> Iterator[Violation]:
             )
             hint = f"Set `max` to {least} or more."
             yield Violation(message, ("services", name, "replicas", "min"), hint)
-        if service.kind == "worker" and service.replicas.requests is not None:
-            message = f"`{name}` is a worker, so it gets no requests."
-            hint = "Scale it by `cpu`."
+        if service.replicas.cpu is not None and service.replicas.cpu < 0.01:
+            message = f"`replicas.cpu` of `{name}` is less than 1%."
+            yield Violation(message, ("services", name, "replicas", "cpu"), "Set 1% or more.")
+        if service.kind != "web" and service.replicas.requests is not None:
+            message = f"Only a web service is scaled by requests; `{name}` is a {service.kind}."
+            hint = "Remove `requests`."
             yield Violation(message, ("services", name, "replicas", "requests"), hint, key=True)
 
 

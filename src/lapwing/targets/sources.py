@@ -67,7 +67,8 @@ def _env_files(loaded: LoadedStack) -> set[str]:
     """Return the files of `env_file` in all environments, for which a release is the same."""
     assert loaded.source is not None
     given = [s.get("env_file") or () for s in service_settings(loaded.source)]
-    return {file for files in given for file in ([files] if isinstance(files, str) else files)}
+    listed = [files if isinstance(files, list) else [files] for files in given]
+    return {file for files in listed for file in files if isinstance(file, str)}
 
 
 def request_of(loaded: LoadedStack, name: str, settings: Settings) -> BuildRequest:

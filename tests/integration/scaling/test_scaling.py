@@ -3,9 +3,11 @@ and removed, and a restarted agent continues with the number that there was."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -28,8 +30,7 @@ class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self):
-        if self.path == "/slow":
-            time.sleep(1.5)
+        time.sleep({"/slow": 1.5, "/long": 300}.get(self.path, 0))
         self.send_response(200)
         self.send_header("X-Release", "one")
         self.send_header("Content-Length", "3")
@@ -121,3 +122,24 @@ def test_scaled_replicas_outlive_the_agent_and_a_deployment(scaled: Scaled, tmp_
         assert scaled.replicas() == 3, "A deployment under load begins with as many replicas."
         ledger = load.stop()
     assert [(e.kind, e.failure) for e in ledger.failures] == []
+
+
+def test_down_ends_long_requests_of_removed_replicas(scaled: Scaled) -> None:
+    """Without `down`, they have up to `rollout.drain`."""
+    scaled.where.write({"lapwing.yaml": STACK.replace("min: 1, max: 3, requests: 2", "min: 3")})
+    scaled.where.run("deploy")
+    target = scaled.target
+    context = target.tls()
+    with contextlib.ExitStack() as held:
+        for _ in range(9):
+            raw = socket.create_connection(("127.0.0.1", scaled.where.port))
+            host = target.host.partition(":")[0]
+            connection = context.wrap_socket(raw, server_hostname=host) if context else raw
+            held.enter_context(contextlib.closing(connection))
+            connection.sendall(f"GET /long HTTP/1.1\r\nHost: {target.host}\r\n\r\n".encode())
+        until(lambda: scaled.replicas() == 3, "3 replicas")
+        scaled.where.write({"lapwing.yaml": STACK.replace("min: 1, max: 3, requests: 2", "min: 1")})
+        scaled.where.run("deploy")
+        assert "Autoscaling" not in scaled.where.run("status").stdout
+        assert len(scaled.memory().with_processes) > 1
+        scaled.where.run("down")

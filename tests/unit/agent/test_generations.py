@@ -19,7 +19,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from lapwing.agent import generations, publisher
 from lapwing.agent.decide import Intent, decide
 from lapwing.agent.generations import CRASH_LOOP, crash_loops, instability
-from lapwing.agent.state import EnvironmentState, Replica, RolloutRecord
+from lapwing.agent.state import EnvironmentState, Replica, Role, RolloutRecord
 from lapwing.plan.model import Analysis, Document, Rollout, Scale, Service
 from tests.unit.agent.samples import document, environment, generation, rollout, service
 
@@ -303,6 +303,25 @@ def test_draining_generation_stays_until_its_last_request() -> None:
     assert gone(0, 102.1)
     assert not gone(1, 3699.0)
     assert gone(1, 3700.1)
+
+
+@pytest.mark.parametrize(
+    ("role", "deadline", "expected"),
+    [
+        ("active", None, 110.0),
+        ("warm", 105.0, 110.0),
+        ("draining", 3700.0, 110.0),
+        ("draining", 105.0, 105.0),
+        ("draining", None, 110.0),
+    ],
+)
+def test_end_of_an_environment_limits_every_drain(
+    role: Role, deadline: float | None, expected: float
+) -> None:
+    found = generation(1, role=role)
+    found.deadline = deadline
+    generations.drain_by(found, 110.0)
+    assert (found.role, found.deadline) == ("draining", expected)
 
 
 def test_zero_drain_time_waits_for_envoy_workers() -> None:

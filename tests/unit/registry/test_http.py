@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import h11
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lapwing.registry.connection import ConnectionFailed, Exchange, TcpStream
 from lapwing.registry.http import (
     InvalidMessage,
     encode_request,
@@ -88,6 +91,10 @@ def test_invalid_length_is_refused(value: str) -> None:
         assert head.length is None
 
 
+def test_name_of_a_transfer_coding_has_any_case() -> None:
+    assert parse_head(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: Chunked").is_chunked
+
+
 def test_other_transfer_coding_is_refused() -> None:
     head = parse_head(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked")
     with pytest.raises(InvalidMessage):
@@ -117,3 +124,36 @@ def test_invalid_size_of_chunk_is_refused(line: bytes) -> None:
 )
 def test_connection_is_kept(head: bytes, kept: bool) -> None:
     assert parse_head(head).keep_alive is kept
+
+
+class Received:
+    """A stream that receives these bytes, then no more."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    async def receive(self) -> bytes:
+        data, self._data = self._data, b""
+        return data
+
+    async def send(self, data: bytes) -> None:
+        """Send nothing."""
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"HTTP/1.1 103 Early Hints\r\n\r\n" * 1000,
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n" + b"a: b\r\n" * 1000,
+    ],
+)
+async def test_endless_heads_and_trailers_are_refused(data: bytes) -> None:
+    exchange = Exchange(cast("TcpStream", Received(data)))
+
+    async def read() -> None:
+        await exchange.request("GET", "/", {}, b"")
+        async for _ in exchange.body():
+            pass
+
+    with pytest.raises(ConnectionFailed, match="too many"):
+        await read()

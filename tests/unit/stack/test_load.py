@@ -102,9 +102,7 @@ def test_unknown_environment_suggests_a_name(path: Path) -> None:
         ("targt: machine", "Unknown key `targt`"),
     ],
 )
-def test_errors_of_other_environments_are_ignored(
-    path: Path, live: str, problem: str
-) -> None:
+def test_errors_of_other_environments_are_ignored(path: Path, live: str, problem: str) -> None:
     text = GOOD + f"environments:\n  staging: {{}}\n  live: {{{live}}}\n"
     path.write_text(text)
     (path.parent / "requirements.txt").touch()

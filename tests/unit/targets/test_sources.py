@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lapwing.stack.load import load
+from lapwing.stack.load import StackFile, load
 from lapwing.targets.sources import settings_files
 
 STACK = """\
@@ -40,3 +40,14 @@ def test_files_of_all_environments_are_left_out_of_each(environment: str, tmp_pa
         "production.env",
         "staging.env",
     )
+
+
+@pytest.mark.parametrize("invalid", ["5", "[1, {a: b}]", "{a: b}"])
+def test_invalid_settings_of_other_environments_are_ignored(invalid: str, tmp_path: Path) -> None:
+    other = f"  bad:\n    services: {{api: {{env_file: {invalid}, secrets: {invalid}}}}}\n"
+    for name in ("a", "staging", "production"):
+        (tmp_path / f"{name}.env").write_text("")
+    (tmp_path / "lapwing.yaml").write_text(STACK + other)
+    file = tmp_path / "lapwing.yaml"
+    assert "a.env" in settings_files(load(file, "local"), "api")
+    assert all(isinstance(name, str) for name in StackFile(file).secrets)
