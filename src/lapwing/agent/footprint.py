@@ -19,8 +19,6 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-TICKS = os.sysconf("SC_CLK_TCK")
-PAGE = os.sysconf("SC_PAGE_SIZE")
 _TIMES, _RESIDENT = slice(11, 15), 21
 """Fields of `stat` after the name: user and system time (also of exited children), pages."""
 
@@ -74,9 +72,12 @@ def _footprint(pids: Iterable[int], memory: bool) -> Footprint:
             fields = stat[stat.rindex(b")") + 2 :].split()
             ticks += sum(map(int, fields[_TIMES]))
             if memory:
-                private, common = _memory(pid) or (0, int(fields[_RESIDENT]) * PAGE)
+                private, common = _memory(pid) or (
+                    0,
+                    int(fields[_RESIDENT]) * os.sysconf("SC_PAGE_SIZE"),
+                )
                 own, shared = own + private, max(shared, common)
-    return Footprint(ticks / TICKS, own + shared)
+    return Footprint(ticks / os.sysconf("SC_CLK_TCK"), own + shared)
 
 
 def _memory(pid: int) -> tuple[int, int] | None:
