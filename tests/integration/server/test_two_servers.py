@@ -21,7 +21,7 @@ from tests.integration.server.machines import Machine
 from tests.integration.server.test_server import upgrade
 from tests.needs import require
 
-pytestmark = [pytest.mark.xdist_group("server"), pytest.mark.timeout(7200)]
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("server"), pytest.mark.timeout(7200)]
 DEPLOYMENTS = int(os.environ.get("LAPWING_TEST_DEPLOYMENTS", "6"))
 """How many deployments, on both servers together."""
 STEPS = ("building", "starting", "analysing", "resources", "switching", "succeeded")
