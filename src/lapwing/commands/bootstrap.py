@@ -10,6 +10,7 @@ that others installed are not changed.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,8 @@ from lapwing.targets.cluster import ClusterEnvironment
 DOWNLOAD_TIMEOUT_S = 60.0
 LIMITS = WaitLimits(deadline=900.0, patience=180.0)
 """A new cluster first creates nodes, and pulls images of a gigabyte."""
+METRICS_WAIT_S = 60.0
+"""How long the API server may take to see that metrics-server is ready."""
 NEG_STATUS = "cloud.google.com/neg-status"
 METRICS = Reference("apiregistration.k8s.io/v1", "APIService", "", "v1beta1.metrics.k8s.io")
 NO_IMAGE = f"not-built@sha256:{'0' * 64}"
@@ -103,10 +106,9 @@ def bootstrap(
             for addon, things in parsed:
                 _install(api, addon, things, reporter)
             _apply_applications(api, cluster, reporter)
-        return [
-            CheckResult("API server responds", True, version),
-            *_check(api, cluster, wanted, managed),
-        ]
+        with reporter.working("checking"):
+            checks = list(_check(api, cluster, wanted, managed))
+        return [CheckResult("API server responds", True, version), *checks]
 
 
 def _check_external_secrets(api: ApiClient) -> None:
@@ -206,12 +208,16 @@ def _check_workloads(api: ApiClient, addon: AddOn, seen: str) -> CheckResult:
 
 
 def _check_metrics(api: ApiClient) -> CheckResult:
-    """Check the API that autoscalers read."""
-    check = "metrics API responds"
-    try:
-        return CheckResult(check, True, api.call("GET", "/apis/metrics.k8s.io/v1beta1")["kind"])
-    except ClusterError as error:
-        return CheckResult(check, False, error.message)
+    """Check the API that autoscalers read; it responds a while after its pod is ready."""
+    check, until = "metrics API responds", time.monotonic() + METRICS_WAIT_S
+    while True:
+        try:
+            seen = api.call("GET", "/apis/metrics.k8s.io/v1beta1")["kind"]
+            return CheckResult(check, True, seen)
+        except ClusterError as error:
+            if time.monotonic() > until:
+                return CheckResult(check, False, error.message)
+        time.sleep(wait.POLL_INTERVAL_S)
 
 
 def _check_exists(api: ApiClient, reference: Reference, check: str) -> CheckResult:
