@@ -420,9 +420,10 @@ class MachineTarget:
         if rollout is not None and rollout.state == "holding":
             reason = f"deployment {rollout.commit[:12]} of the same content is paused"
             return self._result(verb, "unchanged", plan, commit=commit, reason=reason)
-        if commit is None or (
-            rollout is None and (commit == running or outcome_of(self.repository, commit))
-        ):
+        ended = outcome_of(self.repository, commit) if commit and rollout is None else None
+        if ended and ended[0] == "succeeded":  # The status may still have the commit before.
+            running = commit
+        if commit is None or (rollout is None and (commit == running or ended)):
             return self._result(verb, "unchanged", plan, commit=running)
         self.reporter.say(f"Deployment {commit[:12]} of the same content is in progress.")
         return self._follow(verb, plan, follower, commit)
