@@ -22,7 +22,7 @@ from lapwing.kubernetes.applyset import Scope
 from lapwing.kubernetes.client import ApiClient
 from lapwing.kubernetes.objects import Object, Reference
 from lapwing.kubernetes.wait import ResourceWaiter
-from lapwing.plan.names import COMPONENT
+from lapwing.plan.names import COMPONENT, dump_container
 from lapwing.system.package_data import read
 
 PART = "backup"
@@ -62,7 +62,8 @@ class BackupJobs:
     def rehearse(self, backup: str, part: str, sha256: str) -> str:
         """Restore a part of a backup in a new pod; return what was found there."""
         cron_job, spec = self._pod()
-        dump = next((c for c in spec["initContainers"] if c["name"] == part), None)
+        called = dump_container(part)
+        dump = next((c for c in spec["initContainers"] if c["name"] == called), None)
         if dump is None:
             raise BackupError(f"{part} is not a database of {self.scope.environment} any more.")
         variables = {e["name"]: e.get("value") for e in dump["env"]}
@@ -71,7 +72,7 @@ class BackupJobs:
         spec["initContainers"] = [
             changed_container(store, script("fetch"), **given) | {"name": "fetch"}
         ]
-        server = changed_container(dump, script(str(variables["KIND"])))
+        server = changed_container(dump, script(str(variables["KIND"]))) | {"name": "server"}
         server["env"] = [e for e in server["env"] if "valueFrom" not in e]
         where = Reference("apps/v1", "StatefulSet", self.scope.namespace, str(variables["HOST"]))
         if (database := self.api.get(where)) is not None:

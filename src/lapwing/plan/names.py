@@ -84,6 +84,15 @@ def secret_part(variable: str) -> str:
     return f"secret-{slug}"
 
 
+def dump_container(resource: str) -> str:
+    """Return the name of the container that dumps a database: at most 45 characters.
+
+    The prefix keeps it different from the other containers of backups, `store`, `fetch` and
+    `server`, which a resource may be named too.
+    """
+    return f"dump-{resource}"
+
+
 def edge_address(environment: str) -> str:
     """Return the name of the address, created by Terraform, of a load balancer of GKE."""
     return f"edge-{environment}"

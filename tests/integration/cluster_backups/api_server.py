@@ -112,6 +112,12 @@ def serve(run: Run, kubeconfig: Path) -> Iterator[Cluster]:
 
         def do_POST(self) -> None:
             job = json.loads(self.rfile.read(int(self.headers["content-length"])))
+            spec = job["spec"]["template"]["spec"]
+            names = [c["name"] for c in (*spec.get("initContainers", ()), *spec["containers"])]
+            if len(names) != len(set(names)) or max(map(len, names)) > 63:
+                message = f"Invalid names of containers: {names}"
+                self.answer({"kind": "Status", "code": 422, "message": message}, 422)
+                return
             cluster.start(job)
             self.answer(job, 201)
 

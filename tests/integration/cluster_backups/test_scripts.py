@@ -35,8 +35,8 @@ from . import api_server
 PASSWORD = 'not "simple" \\ #at all'
 STACK = """\
 stack: shop
-services: {web: {image: "shop/web:v1", route: /, needs: [store]}}
-resources: {store: {kind: @KIND@}}
+services: {web: {image: "shop/web:v1", route: /, needs: [@NAME@]}}
+resources: {@NAME@: {kind: @KIND@}}
 environments:
   production:
     target: kubernetes
@@ -49,8 +49,10 @@ USER = 65534
 class Pods:
     """Runs the containers of the pod of backups of a stack with one database."""
 
-    def __init__(self, folder: Path, kind: str, to: str, endpoint: str, port: int) -> None:
-        text = STACK.replace("@KIND@", kind).replace("@TO@", to)
+    def __init__(
+        self, folder: Path, kind: str, to: str, endpoint: str, port: int, name: str = "store"
+    ) -> None:
+        text = STACK.replace("@KIND@", kind).replace("@TO@", to).replace("@NAME@", name)
         text = text.replace("@ENDPOINT@", endpoint) if endpoint else text.replace(
             ', endpoint: "@ENDPOINT@"', ""
         )  # fmt: skip
@@ -416,3 +418,23 @@ def test_commands_make_list_and_verify_backups(
         cluster.add(running)
         busy = where.run("backup", "-e", "production", status=1)
         assert "Another backup of this environment is in progress." in busy.stderr
+
+
+@pytest.mark.parametrize("name", ["store", "fetch", "server", "dump", "a" * 40])
+def test_database_may_have_the_name_of_a_container(
+    folder: Path, redis: tuple[int, list[str]], tmp_path: Path, name: str
+) -> None:
+    """The API server refuses a pod with two containers of one name, or a name that is too long."""
+    port, _ = redis
+    pods = Pods(folder, "redis", "pvc://nas", "", port, name)
+    config = tmp_path / "kubeconfig"
+    with api_server.serve(pods.process, config) as cluster:
+        for thing in pods.objects:
+            if thing["kind"] in ("CronJob", "StatefulSet"):
+                cluster.add(thing)
+        where = Installation(tmp_path / "here", KUBECONFIG=str(config))
+        shutil.copy(folder / "lapwing.yaml", where.folder)
+        where.run("backup", "-e", "production")
+        verified = where.run("backup", "verify", "-e", "production")
+        assert f"{name} (redis)" in verified.stdout
+        assert "redis-server starts with 0 keys" in verified.stdout

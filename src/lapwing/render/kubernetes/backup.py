@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from lapwing.plan.names import BACKS_UP, secret_part
+from lapwing.plan.names import BACKS_UP, dump_container, secret_part
 from lapwing.plan.server_images import IMAGES
 from lapwing.render.kubernetes import data, pod
 from lapwing.render.kubernetes.objects import (
@@ -133,12 +133,12 @@ def _scratch(cluster: ClusterEnvironment) -> dict[str, Tree]:
 
 
 def _dump(part: str, resource: Resource) -> dict[str, Tree]:
-    """Build the container that dumps a database. Its name is that of the resource."""
+    """Build the container that dumps a database."""
     kind, user = resource.kind, IMAGES[resource.kind].user
     script = read(_SCRIPTS, "scripts/dump.sh") + read(_SCRIPTS, f"scripts/{kind}.sh")
     known = [v for v in data.variables(part, kind) if v["name"] != "HOME"]
     return {
-        **_container(part, script),
+        **_container(dump_container(part), script),
         "image": Setting(f"resources.{part}.image", data.image(resource), f"The image of {part}."),
         "env": [
             *known,
