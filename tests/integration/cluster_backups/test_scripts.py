@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import tarfile
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -438,3 +439,19 @@ def test_database_may_have_the_name_of_a_container(
         verified = where.run("backup", "verify", "-e", "production")
         assert f"{name} (redis)" in verified.stdout
         assert "redis-server starts with 0 keys" in verified.stdout
+
+
+def test_backup_has_the_time_before_its_first_dump(
+    folder: Path, objects: Bucket, redis: tuple[int, list[str]]
+) -> None:
+    """Not the time of a later dump or of the upload: data written since then may be missing."""
+    port, _ = redis
+    pods = Pods(folder, "redis", "s3://backups", objects.endpoint, port)
+    [dump] = pods.spec["initContainers"]
+    pods.run(dump)
+    dumped = int(time.time())
+    wait_until(lambda: int(time.time()) > dumped, "another second")
+    pods.run(dump)
+    made = pods.store()
+    assert made.created <= dumped
+    assert made.id == time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(made.created))

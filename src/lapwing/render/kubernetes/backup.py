@@ -6,7 +6,8 @@
 
 A backup has the same layout as on a machine (see agent/backups.py): an archive for each database
 and a manifest in `<to>/<stack>/<environment>/<id>`; without a manifest it is ignored. One CronJob
-makes all parts, because a backup has one manifest. If a dump fails, nothing is uploaded.
+makes all parts, because a backup has one manifest. If a dump fails, nothing is uploaded. A backup
+has the time before its first dump, which the first init container writes to a file.
 
 Dumps are written to a volume that exists as long as the pod, because a node's disk may be smaller
 than a database. Finished runs are removed after an hour, with that volume.

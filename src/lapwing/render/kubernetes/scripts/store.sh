@@ -1,7 +1,7 @@
 set -eu
 umask 077
 cd "$SCRATCH"
-created=$(date +%s)
+created=$(cat .created)
 id=$(date -u -d "@$created" +%Y%m%dT%H%M%SZ)
 limit=$(date -u -d "@$((created - 86400))" +%Y%m%d%H%M%S)
 parts=
