@@ -26,6 +26,9 @@ from lapwing.plan.names import COMPONENT, dump_container
 from lapwing.system.package_data import read
 
 PART = "backup"
+CHECK = "backup-check"
+"""The component of Jobs that make no backup. Their pods have that of the CronJob: policies allow
+its connections."""
 MAX_LOG_LINES = 10_000
 
 
@@ -57,7 +60,7 @@ class BackupJobs:
         [store] = spec["containers"]
         del spec["initContainers"]
         spec["containers"] = [changed_container(store, script("list"))]
-        return self._run(cron_job, spec)
+        return self._run(cron_job, spec, CHECK)
 
     def rehearse(self, backup: str, part: str, sha256: str) -> str:
         """Restore a part of a backup in a new pod; return what was found there."""
@@ -79,7 +82,7 @@ class BackupJobs:
             [served] = database["spec"]["template"]["spec"]["containers"]
             server["resources"] = served["resources"]
         spec["containers"] = [server]
-        return self._run(cron_job, spec)
+        return self._run(cron_job, spec, CHECK)
 
     @property
     def place(self) -> str:
@@ -102,7 +105,7 @@ class BackupJobs:
             )
         return found, copy.deepcopy(found["spec"]["jobTemplate"]["spec"]["template"]["spec"])
 
-    def _run(self, cron_job: Object, spec: Mapping[str, Any]) -> str:
+    def _run(self, cron_job: Object, spec: Mapping[str, Any], component: str = PART) -> str:
         """Run a Job to its end, and return the output of its container."""
         made = copy.deepcopy(cron_job["spec"]["jobTemplate"])
         metadata, namespace = cron_job["metadata"], self.scope.namespace
@@ -115,6 +118,7 @@ class BackupJobs:
             "kind": "Job",
             "metadata": {
                 **made["metadata"],
+                "labels": {**made["metadata"]["labels"], COMPONENT: component},
                 "name": name,
                 "namespace": namespace,
                 "ownerReferences": [owner],
