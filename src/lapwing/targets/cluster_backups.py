@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 import msgspec
@@ -26,15 +26,17 @@ class ClusterBackups:
         """Make a backup, after a question if the cluster is not local."""
         with self._jobs("backup") as jobs:
             self.place, lines = jobs.place, jobs.back_up().splitlines()
-            return msgspec.json.decode(lines[-1] if lines else b"", type=Manifest)
+        if not (found := _manifests(lines)):
+            raise BackupError(
+                "The backup has ended, but its manifest cannot be read.",
+                hint=f"Run `lapwing backup list -e {self.cluster.ref.environment}`.",
+            )
+        return found[-1]
 
     def list(self) -> list[Manifest]:
         """Return the complete backups, newest first. Unreadable ones are skipped."""
         with self._jobs() as jobs:
-            found = []
-            for line in jobs.list().splitlines():
-                with suppress(msgspec.MsgspecError):
-                    found.append(msgspec.json.decode(line, type=Manifest))
+            found = _manifests(jobs.list().splitlines())
             return sorted(found, key=lambda made: made.id, reverse=True)
 
     def find(self, name: str | None) -> Manifest:
@@ -63,7 +65,7 @@ class ClusterBackups:
                 yield CheckResult(check, False, reason[0])
             else:
                 size = f"{part.bytes / 2**20:.1f} MiB"
-                yield CheckResult(check, True, f"{size}, {seen.splitlines()[-1]}")
+                yield CheckResult(check, True, ", ".join([size, *seen.splitlines()[-1:]]))
 
     @contextmanager
     def _jobs(self, verb: str = "") -> Iterator[BackupJobs]:
@@ -75,3 +77,12 @@ class ClusterBackups:
                 yield BackupJobs(api, self.cluster.scope, self.cluster.reporter.progress)
             except DeploymentFailed as error:
                 raise BackupError(error.message, hint=error.hint, detail=error.detail) from error
+
+
+def _manifests(lines: Sequence[str]) -> list[Manifest]:
+    """Return the manifests in a log, which may have other lines."""
+    found = []
+    for line in lines:
+        with suppress(msgspec.MsgspecError):
+            found.append(msgspec.json.decode(line, type=Manifest))
+    return found

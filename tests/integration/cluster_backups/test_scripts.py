@@ -458,3 +458,31 @@ def test_backup_has_the_time_before_its_first_dump(
     made = pods.store()
     assert made.created <= dumped
     assert made.id == time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(made.created))
+
+
+def test_backup_without_a_readable_manifest_is_reported(
+    folder: Path, redis: tuple[int, list[str]], tmp_path: Path
+) -> None:
+    """The log of a container may be lost, for example when its node is removed."""
+    port, _ = redis
+    pods = Pods(folder, "redis", "pvc://nas", "", port)
+    config, lost = tmp_path / "kubeconfig", "store"
+
+    def run(container: dict[str, Any], pod: str) -> tuple[int, str]:
+        status, log = pods.process(container, pod)
+        return status, "" if container["name"] == lost else f"{log}a line after it\n"
+
+    with api_server.serve(run, config) as cluster:
+        for thing in pods.objects:
+            if thing["kind"] in ("CronJob", "StatefulSet"):
+                cluster.add(thing)
+        where = Installation(tmp_path / "here", KUBECONFIG=str(config))
+        shutil.copy(folder / "lapwing.yaml", where.folder)
+        failed = where.run("backup", "-e", "production", status=1)
+        assert "The backup has ended, but its manifest cannot be read." in failed.stderr
+        assert "Run `lapwing backup list -e production`." in failed.stderr
+        lost = "server"
+        made = where.run("backup", "-e", "production")
+        assert (folder / "claim/shop/production" / made.stdout.strip()).is_dir()
+        verified = where.run("backup", "verify", "-e", "production")
+        assert "store (redis)" in verified.stdout
