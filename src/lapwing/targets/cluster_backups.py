@@ -13,6 +13,9 @@ from lapwing.kubernetes.backups import BackupJobs
 from lapwing.observed.checks import CheckResult
 from lapwing.targets.cluster import ClusterEnvironment
 
+NOT_REMOVED = "Old backups could not be removed"
+"""The start of a warning in the log of a backup (render/kubernetes/scripts/store.sh)."""
+
 
 class ClusterBackups:
     """Makes, lists and verifies backups by Jobs in the cluster. Raises LapwingError."""
@@ -23,9 +26,12 @@ class ClusterBackups:
         """The address of the last created backup, for messages."""
 
     def create(self) -> Manifest:
-        """Make a backup, after a question if the cluster is not local."""
+        """Make a backup, after a question if the cluster is not local. Print its warnings."""
         with self._jobs("backup") as jobs:
             self.place, lines = jobs.place, jobs.back_up().splitlines()
+        for line in lines:
+            if line.startswith(NOT_REMOVED):
+                self.cluster.reporter.say(line)
         if not (found := _manifests(lines)):
             raise BackupError(
                 "The backup has ended, but its manifest cannot be read.",

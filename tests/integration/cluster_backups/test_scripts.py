@@ -212,6 +212,7 @@ def test_old_backups_and_leftovers_are_removed(
         (old / "manifest.json").write_text(text)  # As a machine writes it.
     (place / "20260106T000000Z").mkdir()
     (place / "20260106T000000Z" / "store.tar.gz").write_text("of an interrupted upload")
+    (place / "20260106T000000Z" / "manifest.json.1b2c.partial").write_text("of rclone")
     (place / "other").mkdir()
     (place / "other" / "file").write_text("not ours")
     wait_until(lambda: pods.back_up().id != made.id, "another second")
@@ -458,6 +459,39 @@ def test_backup_has_the_time_before_its_first_dump(
     made = pods.store()
     assert made.created <= dumped
     assert made.id == time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(made.created))
+
+
+def test_backup_succeeds_if_old_ones_cannot_be_removed(
+    folder: Path, redis: tuple[int, list[str]], tmp_path: Path
+) -> None:
+    """As with credentials that may write, but not delete. Those that can be removed are."""
+    port, _ = redis
+    pods = Pods(folder, "redis", "pvc://nas", "", port)
+    made = pods.back_up()
+    place = folder / "claim/shop/production"
+    manifest = json.loads((place / made.id / "manifest.json").read_text())
+    for day in range(1, 5):
+        old = place / f"2026010{day}T000000Z"
+        old.mkdir()
+        (old / "manifest.json").write_text(json.dumps({**manifest, "scheduled": False}))
+        if day != 2:
+            for path in (old, old / "manifest.json"):
+                shutil.chown(path, USER, USER)
+    config = tmp_path / "kubeconfig"
+    with api_server.serve(pods.process, config) as cluster:
+        for thing in pods.objects:
+            if thing["kind"] == "CronJob":
+                cluster.add(thing)
+        where = Installation(tmp_path / "here", KUBECONFIG=str(config))
+        shutil.copy(folder / "lapwing.yaml", where.folder)
+        printed = where.run("backup", "-e", "production")
+    name = printed.stdout.strip()
+    assert f"/shop/production/{name}." in printed.stderr
+    [warning] = [w for w in printed.stderr.splitlines() if w.startswith("Old backups")]
+    assert warning.startswith("Old backups could not be removed: ")
+    assert "permission denied" in warning
+    kept = {p.name for p in place.iterdir()}
+    assert kept == {made.id, name, "20260102T000000Z", "20260104T000000Z"}
 
 
 def test_backup_without_a_readable_manifest_is_reported(

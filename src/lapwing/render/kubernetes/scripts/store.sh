@@ -19,19 +19,21 @@ EOF
 printf '{"format":1,"id":"%s","stack":"%s","environment":"%s","created":%s,"commit":null,"scheduled":%s,"lapwing":"","parts":[%s]}\n' \
   "$id" "$STACK" "$ENVIRONMENT" "$created" "$SCHEDULED" "$parts" >manifest.json
 rclone copyto manifest.json "$TARGET/$id/manifest.json"
-found=$(rclone lsf --dirs-only "$TARGET")
+# The backup is complete: what cannot be removed is a warning.
+attempt() { rclone "$@" 2>.errors || { tail -n 1 .errors >.failed; return 1; }; }
+found=$(attempt lsf --dirs-only "$TARGET") || true
 kept=0
 for old in $(echo "$found" | sed -n 's,^\([0-9]\{8\}T[0-9]\{6\}Z\)/$,\1,p' | sort -r); do
-  files=$(rclone lsf "$TARGET/$old")
-  case $files in
-  *manifest.json*)
-    rclone cat "$TARGET/$old/manifest.json" | grep -q "\"scheduled\": *$SCHEDULED" || continue
+  files=$(attempt lsf "$TARGET/$old") || continue
+  if echo "$files" | grep -qxF manifest.json; then
+    attempt cat "$TARGET/$old/manifest.json" | grep "\"scheduled\": *$SCHEDULED" >/dev/null || continue
     kept=$((kept + 1))
     [ "$kept" -gt "$KEEP" ] || continue
-    rclone deletefile "$TARGET/$old/manifest.json"
-    ;;
-  *) [ "$(echo "$old" | tr -d TZ)" -lt "$limit" ] || continue ;;
-  esac
-  rclone purge "$TARGET/$old"
+    attempt deletefile "$TARGET/$old/manifest.json" || continue
+  else
+    [ "$(echo "$old" | tr -d TZ)" -lt "$limit" ] || continue
+  fi
+  attempt purge "$TARGET/$old" || true
 done
+[ ! -e .failed ] || echo "Old backups could not be removed: $(cat .failed)" >&2
 cat manifest.json
