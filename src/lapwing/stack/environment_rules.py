@@ -97,6 +97,17 @@ def _check_cluster_backup(
         yield Violation(message, ("backup",), hint, key=True)
 
 
+def check_backup_name(stack: Stack, environment: Environment) -> Iterator[Violation]:
+    """With `backup` on Kubernetes, no service, or database in the cluster, is named `backup`."""
+    if environment.target != "kubernetes" or environment.backup is None:
+        return
+    resource = stack.resources.get("backup")
+    if "backup" in stack.services or (resource and not is_managed(resource, environment)):
+        message = "`backup` of an environment needs the name `backup`."
+        hint = "Rename the service or resource `backup`."
+        yield Violation(message, ("backup",), hint, key=True)
+
+
 def check_runtime(_: Stack, environment: Environment) -> Iterator[Violation]:
     """`runtime` is for machines: a cluster always runs containers."""
     if environment.target == "kubernetes" and "runtime" in environment.model_fields_set:
