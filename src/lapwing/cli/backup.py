@@ -97,7 +97,7 @@ def on_machine(target: Target) -> MachineTarget:
     if not isinstance(target, MachineTarget):
         environment = target.ref.environment
         raise UsageError(
-            f"`lapwing restore` works only on machines; {environment} is on a cluster.",
+            f"`restore` works only on machines; {environment} is on a cluster.",
             hint=f"Check the backup with `lapwing backup verify -e {environment}`, then restore it "
             "with `kubectl exec`: see operations/backup in the documentation.",
         )
