@@ -420,7 +420,8 @@ class MachineTarget:
         if rollout is not None and rollout.state == "holding":
             reason = f"deployment {rollout.commit[:12]} of the same content is paused"
             return self._result(verb, "unchanged", plan, commit=commit, reason=reason)
-        ended = outcome_of(self.repository, commit) if commit and rollout is None else None
+        is_ended = commit is not None and rollout is None and commit != running
+        ended = outcome_of(self.repository, commit) if commit and is_ended else None
         if ended and ended[0] == "succeeded":  # The status may still have the commit before.
             running = commit
         if commit is None or (rollout is None and (commit == running or ended)):
