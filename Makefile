@@ -44,7 +44,7 @@ test-terraform: setup  ## Validate the rendered Terraform with Terraform and che
 	@LAPWING_TEST_TERRAFORM=$(CURDIR)/$(VENV)/terraform LAPWING_TEST_REQUIRE=terraform,terraform-schemas \
 	  $(BIN)/python -m pytest -n 2 tests/terraform
 
-test-cluster: setup  ## Run the tests against a Kubernetes cluster (12 min, first time up to 50)
+test-cluster: setup  ## Run the tests against a Kubernetes cluster (30 min, first time up to 70)
 	@.ci/install-cluster $(VENV)/cluster
 	@.ci/install-node $(VENV)/cluster
 	@LAPWING_TEST_CLUSTER=$(CURDIR)/$(VENV)/cluster LAPWING_TEST_REQUIRE=cluster,registry \

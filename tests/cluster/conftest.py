@@ -12,6 +12,16 @@ from lapwing.kubernetes import kubeconfig
 from lapwing.kubernetes.applyset import Scope
 from lapwing.kubernetes.client import ApiClient
 from tests.cluster.control_plane import Cluster
+from tests.cluster.node_fixtures import (  # noqa: F401
+    argo,
+    network,
+    node,
+    node_cluster,
+    registry,
+    rollouts,
+    shop,
+    wheels,
+)
 from tests.cluster.stacks import Stack
 from tests.needs import require
 

@@ -32,6 +32,8 @@ HERE = Path(__file__).parent
 CONTEXT = "kind-lapwing-test"
 LOOPBACK = "127.0.0.1"
 NODE = "node-1"
+API_PORT = 6443
+"""The usual port of an API server, which network policies of charts allow."""
 STARTS = 180.0
 """Seconds in which a program has to come to life, on a machine that is very busy."""
 
@@ -52,7 +54,7 @@ class Cluster:
         self.kubeconfig = self.folder / "kubeconfig"
         self._running: list[tuple[str, subprocess.Popen[bytes]]] = []
         self._authority = _Authority(self.folder)
-        self._port = free_port()
+        self._port = free_port() if self.is_simulated else API_PORT
         self.server = f"https://{address}:{self._port}"
 
     def __enter__(self) -> Cluster:
@@ -127,7 +129,8 @@ class Cluster:
 
     def _start(self) -> None:
         a = self._authority
-        a.issue("server", "kube-apiserver", addresses=(self.address, "10.96.0.1"))
+        names = (self.address, "10.96.0.1", "kubernetes.default.svc")
+        a.issue("server", "kube-apiserver", names=names)
         a.issue("admin", "test-admin", groups=("system:masters",))
         # Both a client and a server: kwok's, or a kubelet's.
         a.issue("kubelet", f"system:node:{NODE}", ("system:nodes",), (self.address,))
@@ -212,6 +215,13 @@ class Cluster:
             "--qps=200", "--burst=400", "--namespace=argo-rollouts",
         )  # fmt: skip
 
+    def restart_rollouts(self) -> None:
+        """Kill the Argo Rollouts controller with SIGKILL and start it again."""
+        [process] = [p for name, p in self._running if name == "rollouts" and p.poll() is None]
+        process.kill()
+        process.wait()
+        self.start_rollouts()
+
     def _wait_for_server(self) -> None:
         def answers() -> bool:
             try:
@@ -285,16 +295,16 @@ class _Authority:
         )
 
     def issue(
-        self, file: str, name: str, groups: tuple[str, ...] = (), addresses: tuple[str, ...] = ()
+        self, file: str, name: str, groups: tuple[str, ...] = (), names: tuple[str, ...] = ()
     ) -> None:
-        """Write a certificate and its key."""
+        """Write a certificate and its key; `names` are addresses and host names of a server."""
         key = ec.generate_private_key(ec.SECP256R1())
         parts = [x509.NameAttribute(x509.NameOID.COMMON_NAME, name)]
         parts += [x509.NameAttribute(x509.NameOID.ORGANIZATION_NAME, g) for g in groups]
         made = self._builder(x509.Name(parts), key)
-        names: list[x509.GeneralName] = [x509.IPAddress(ipaddress.ip_address(a)) for a in addresses]
         if names:
-            made = made.add_extension(x509.SubjectAlternativeName(names), critical=False)
+            alternatives = x509.SubjectAlternativeName([_general_name(each) for each in names])
+            made = made.add_extension(alternatives, critical=False)
         signed = made.sign(self._key, hashes.SHA256())
         (self._folder / f"{file}.crt").write_bytes(signed.public_bytes(serialization.Encoding.PEM))
         (self._folder / f"{file}.key").write_bytes(_pem(key))
@@ -312,6 +322,13 @@ class _Authority:
             .not_valid_before(now - datetime.timedelta(hours=1))
             .not_valid_after(now + datetime.timedelta(days=2))
         )
+
+
+def _general_name(name: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(name))
+    except ValueError:
+        return x509.DNSName(name)
 
 
 def wait_until(holds: Callable[[], bool], what: str, seconds: float = STARTS) -> None:

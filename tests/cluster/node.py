@@ -51,6 +51,7 @@ class Node:
         self.group = f"lapwing-node-{os.getpid()}"
         self._write_settings(registry)
         self._spaces: subprocess.Popen[bytes] | None = None
+        self._kubelet: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Node:
         try:
@@ -80,8 +81,19 @@ class Node:
         conditions = node.get("status", {}).get("conditions", ())
         return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
 
+    def restart_kubelet(self) -> None:
+        """Kill the kubelet with SIGKILL and start it again."""
+        assert self._kubelet is not None
+        os.kill(_child(self._kubelet.pid), signal.SIGKILL)
+        self._kubelet.wait(60)
+        self._start_kubelet()
+
+    def run(self, *command: str) -> None:
+        """Run a command among the files and processes of the node."""
+        subprocess.run(self._inside(*command), check=True)
+
     def _start_kubelet(self) -> None:
-        self._run(
+        self._kubelet = self._run(
             "kubelet", str(self.cluster.parts / "kubelet"),
             f"--config={self.folder / 'kubelet.yaml'}",
             f"--kubeconfig={self.folder / 'kubeconfig'}", f"--hostname-override={NODE}",

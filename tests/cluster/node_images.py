@@ -13,13 +13,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from lapwing.plan import server_images
 from tests.integration.image.docker import python_files, write_base
 from tests.needs import require
 from tests.registries import CONFIG, LAYER, MANIFEST, Server, digest_of
 
 PYTHON = f"library/python:{sys.version_info[0]}.{sys.version_info[1]}-slim"
-COMMANDS = ("awk", "grep", "head", "nslookup", "sed", "sh", "sleep")
-"""Commands that the scripts of smoke tests and of the traffic analysis call."""
+COMMANDS = ("awk", "cat", "grep", "head", "nslookup", "sed", "sh", "sleep", "tr")
+"""Commands that the scripts of smoke tests, the traffic analysis and charts call."""
 
 
 def push_system(server: Server, parts: Path, folder: Path) -> None:
@@ -33,9 +34,7 @@ def push_stack(server: Server, folder: Path, envoy: str, curl: str) -> None:
 
     The image of curl has busybox's commands, like the official image.
     """
-    box = Path(require("busybox"))
-    commands = {f"usr/local/bin/{command}": box for command in COMMANDS}
-    push(server, folder, curl, commands, [], (Path(require("curl")).name,))
+    push_curl(server, folder, curl)
     found = importlib.util.find_spec("envoy")
     assert found is not None
     assert found.origin is not None
@@ -45,6 +44,29 @@ def push_stack(server: Server, folder: Path, envoy: str, curl: str) -> None:
     variable = f"PYTHON_VERSION={platform.python_version()}"
     shell = ("sh", "dirname", "realpath")
     push(server, folder, PYTHON, python_files(), [], shell, [variable])
+
+
+def push_curl(server: Server, folder: Path, image: str) -> None:
+    """Push the curl of this machine, with commands of busybox, under the name of an image."""
+    box = Path(require("busybox"))
+    commands = {f"usr/local/bin/{command}": box for command in COMMANDS}
+    push(server, folder, image, commands, [], (Path(require("curl")).name,))
+
+
+def push_openssl(server: Server, folder: Path, image: str) -> None:
+    """Push the openssl of this machine, with its configuration, under the name of an image."""
+    box = Path(require("busybox"))
+    files = {"usr/local/bin/sh": box, "usr/lib/ssl/openssl.cnf": Path("/etc/ssl/openssl.cnf")}
+    push(server, folder, image, files, [], ("openssl",))
+
+
+def push_redis(server: Server, folder: Path) -> None:
+    """Push the Redis of this machine under the name of the official image."""
+    image = "library/" + server_images.reference("redis", None, None)
+    box = Path(require("busybox"))
+    commands = {f"usr/local/bin/{command}": box for command in ("sh", "sed", "test", "printf")}
+    require("redis")
+    push(server, folder, image, commands, [], ("redis-server", "redis-cli"))
 
 
 def push(
