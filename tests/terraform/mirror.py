@@ -1,9 +1,9 @@
 """Make what `make test-terraform` needs, in a folder: `python -m tests.terraform.mirror FOLDER`.
 
 A mirror of providers in the layout that Terraform installs from, with the schema provider under the
-names of the real ones, and checkov in a virtual environment of its own (it is no
-dependency of Lapwing). Needs go, npm and the registries of both; takes about five minutes on two
-cores the first time, and nothing when it is there already.
+names of the real ones, and checkov in a separate virtual environment (it is no dependency of
+Lapwing). Needs go, npm and the registries of both; takes about five minutes on two cores the first
+time, and nothing when it is there already.
 """
 
 from __future__ import annotations

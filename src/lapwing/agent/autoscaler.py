@@ -22,6 +22,7 @@ from lapwing.agent.scaler import Scaler
 from lapwing.agent.scaling import Load, Recommendation
 from lapwing.agent.state import Generation
 from lapwing.errors import LapwingError
+from lapwing.plan.model import Scale
 
 log = logging.getLogger(__name__)
 
@@ -57,15 +58,20 @@ class Autoscaler:
                 log.exception("The load was not measured; retrying.")
             self._requests.clear()
 
-    def _scaled(self) -> list[tuple[Scaler, Generation]]:
-        return [(scaler, g) for scaler in self._scalers() for g in scaler.scaled()]
+    def _scaled(self) -> list[tuple[Scaler, Generation, Scale]]:
+        return [
+            (scaler, g, g.spec.scale)
+            for scaler in self._scalers()
+            for g in scaler.scaled()
+            if g.spec.scale
+        ]
 
     async def _read_requests(self) -> None:
         """Read the requests in progress of services that are scaled by them. Raises ProxyError."""
         counted = [
             (scaler.cluster_name(g), g)
-            for scaler, g in self._scaled()
-            if g.spec.scale and g.spec.scale.requests
+            for scaler, g, scale in self._scaled()
+            if scale.requests is not None
         ]
         active = await self._envoy.admin.active_requests() if counted else {}
         for name, generation in counted:
@@ -89,13 +95,10 @@ class Autoscaler:
 
     async def _decide(self) -> None:
         scaled = self._scaled()
-        cpu = await self._read_cpu([g for _, g in scaled])
+        cpu = await self._read_cpu([g for _, g, _ in scaled])
         history, self._history = self._history, {}
         now = time.monotonic()
-        for scaler, generation in scaled:
-            scale = generation.spec.scale
-            if not scale:
-                continue
+        for scaler, generation, scale in scaled:
             name, present = scaler.cluster_name(generation), len(generation.replicas)
             identities = [Identity(r.pid or 0, r.started) for r in generation.replicas]
             counted = self._requests.get(name)

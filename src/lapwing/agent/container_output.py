@@ -11,9 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import datetime
 import os
-import re
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -21,10 +19,10 @@ from lapwing.agent import logs, processes
 from lapwing.agent.engine import Engine, frames
 from lapwing.agent.processes import Identity
 from lapwing.errors import EngineError
+from lapwing.system.timestamps import nanoseconds
 
 FOLLOW_RETRY_S = 1.0
 """Time between two attempts to read the output of a running container."""
-STAMP = re.compile(r"(?P<second>[^.Z+]+?)(\.(?P<fraction>\d{1,9}))?(?P<zone>Z|[+-]\d\d:\d\d)")
 
 
 async def copy(engine: Callable[[], Engine], identity: Identity, name: str, file: Path) -> None:
@@ -56,20 +54,15 @@ async def _lines(stream: AsyncIterator[bytes]) -> AsyncIterator[tuple[bytes, int
             stamp, _, line = content.partition(b" ")
             text += line
         if text:
-            yield bytes(text), nanoseconds(stamp.decode("ascii", "replace"))
+            yield bytes(text), _time(stamp.decode("ascii", "replace"))
 
 
-def nanoseconds(stamp: str) -> int:
-    """Return the Unix time of a time such as `2026-11-28T21:55:00.123456789Z`; 0 if invalid."""
-    found = STAMP.fullmatch(stamp)
-    if found is None:
-        return 0
+def _time(stamp: str) -> int:
+    """Return the Unix time of a timestamp in nanoseconds; 0 if invalid."""
     try:
-        zone = found["zone"].replace("Z", "+00:00")
-        second = datetime.datetime.fromisoformat(found["second"] + zone).timestamp()
+        return nanoseconds(stamp)
     except ValueError:
         return 0
-    return int(second) * 10**9 + int((found["fraction"] or "").ljust(9, "0"))
 
 
 def _last_copied(file: Path) -> str:

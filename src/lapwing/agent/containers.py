@@ -36,6 +36,7 @@ from lapwing.agent.engine import Engine, find_socket
 from lapwing.agent.processes import MARK, Identity, Launch
 from lapwing.errors import EngineError, EngineUnreachableError, ReplicaError
 from lapwing.settings import Settings
+from lapwing.system.timestamps import nanoseconds
 
 log = logging.getLogger(__name__)
 
@@ -186,8 +187,10 @@ class Containers:
         """Return when an image got its newest tag; now if that is unknown."""
         image = await self._engine().image(name) or {}
         stamp = str((image.get("Metadata") or {}).get("LastTagTime") or "")
-        found = container_output.nanoseconds(stamp) / 10**9
-        return found if found > 0 else time.time()
+        with contextlib.suppress(ValueError):
+            if (found := nanoseconds(stamp) / 10**9) > 0:
+                return found
+        return time.time()
 
     def _engine(self) -> Engine:
         if self._connected is None:

@@ -72,10 +72,8 @@ def _footprint(pids: Iterable[int], memory: bool) -> Footprint:
             fields = stat[stat.rindex(b")") + 2 :].split()
             ticks += sum(map(int, fields[_TIMES]))
             if memory:
-                private, common = _memory(pid) or (
-                    0,
-                    int(fields[_RESIDENT]) * os.sysconf("SC_PAGE_SIZE"),
-                )
+                resident = int(fields[_RESIDENT]) * os.sysconf("SC_PAGE_SIZE")
+                private, common = _memory(pid) or (0, resident)
                 own, shared = own + private, max(shared, common)
     return Footprint(ticks / os.sysconf("SC_CLK_TCK"), own + shared)
 

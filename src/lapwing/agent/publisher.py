@@ -140,7 +140,7 @@ class Publisher:
     async def repair_certificates(self) -> None:
         """Write missing and damaged certificates of users again. Raises OSError or ProxyError."""
         async with self._lock:
-            if self._provided is not None:
+            if self._provided is not None and self._provided[0]:
                 await self._provide(*self._provided)
 
     async def _provide(

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import heapq
 import queue
-import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -28,6 +27,7 @@ from lapwing.kubernetes import Report
 from lapwing.kubernetes.client import ApiClient
 from lapwing.kubernetes.pods import Pod
 from lapwing.plan.names import release_of
+from lapwing.system.timestamps import nanoseconds
 
 MAX_LINE_BYTES = 1 << 16
 """A longer line is split."""
@@ -89,19 +89,6 @@ def sources(instances: Iterable[Pod]) -> list[LogSource]:
     return found
 
 
-def moment(text: str) -> int:
-    """Return a timestamp of RFC 3339, with up to nine digits of a second, in nanoseconds.
-
-    Raises ValueError.
-    """
-    found = re.fullmatch(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d)", text)
-    if found is None:
-        raise ValueError(f"not a timestamp: {text[:40]!r}")
-    zone = "+00:00" if found[3] == "Z" else found[3]
-    seconds = int(datetime.fromisoformat(found[1] + zone).timestamp())
-    return seconds * 10**9 + int((found[2] or "").ljust(9, "0"))
-
-
 def split(chunks: Iterable[bytes], max_bytes: int = MAX_LINE_BYTES) -> Iterator[bytes]:
     """Yield the lines of a stream without their ends; a long line is split at `max_bytes`.
 
@@ -147,7 +134,7 @@ def read(
     for raw in split(api.stream(path, params, f"the log of {instance.name}")):
         stamp, _, text = raw.partition(b" ")
         try:
-            last = moment(stamp.decode())
+            last = nanoseconds(stamp.decode())
         except ValueError:
             text = raw  # The rest of a line that was split.
         if last > after:

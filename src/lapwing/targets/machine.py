@@ -420,12 +420,12 @@ class MachineTarget:
         if rollout is not None and rollout.state == "holding":
             reason = f"deployment {rollout.commit[:12]} of the same content is paused"
             return self._result(verb, "unchanged", plan, commit=commit, reason=reason)
-        is_ended = commit is not None and rollout is None and commit != running
-        ended = outcome_of(self.repository, commit) if commit and is_ended else None
-        if ended and ended[0] == "succeeded":  # The status may still have the commit before.
-            running = commit
-        if commit is None or (rollout is None and (commit == running or ended)):
+        if commit is None or (rollout is None and commit == running):
             return self._result(verb, "unchanged", plan, commit=running)
+        ended = outcome_of(self.repository, commit) if rollout is None else None
+        if ended is not None:  # The status may still have the commit before.
+            newest = commit if ended[0] == "succeeded" else running
+            return self._result(verb, "unchanged", plan, commit=newest)
         self.reporter.say(f"Deployment {commit[:12]} of the same content is in progress.")
         return self._follow(verb, plan, follower, commit)
 

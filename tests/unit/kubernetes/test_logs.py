@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from itertools import pairwise
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lapwing.kubernetes import logs
-from lapwing.kubernetes.logs import moment, split
+from lapwing.kubernetes.logs import split
 from tests.unit.kubernetes.cluster_objects import pod, replica_set, rollout
 
 
@@ -32,26 +30,6 @@ def test_endless_line_is_split_and_not_buffered() -> None:
 
 def test_only_line_feeds_end_a_line() -> None:
     assert list(split(["10%\r20%\u2028\x0b\n".encode()])) == ["10%\r20%\u2028\x0b".encode()]
-
-
-@settings(deadline=None)
-@given(st.integers(0, 4 * 10**9), st.integers(0, 10**9 - 1))
-def test_timestamps_are_exact_to_the_nanosecond(seconds: int, nanoseconds: int) -> None:
-    expected = seconds * 10**9 + nanoseconds
-    base = f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}"
-    fixed = f"{nanoseconds:09d}"
-    assert moment(f"{base}.{fixed}Z") == expected
-    assert moment(f"{base}.{fixed.rstrip('0') or '0'}+00:00") == expected
-
-
-def test_timestamps_with_an_offset_are_converted() -> None:
-    assert moment("2026-03-01T10:00:00.5+02:00") == moment("2026-03-01T08:00:00.500000000Z")
-
-
-@pytest.mark.parametrize("text", ["", "starting up", "2026-03-01 10:00:00Z", "2026-03-01T10:00:00"])
-def test_invalid_timestamp_is_rejected(text: str) -> None:
-    with pytest.raises(ValueError, match="not a timestamp"):
-        moment(text)
 
 
 def test_replica_labels_name_slot_and_idle_state() -> None:
