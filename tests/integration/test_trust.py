@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import ssl
 import subprocess
-import threading
 from collections.abc import Iterator
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -16,6 +13,7 @@ import pytest
 from lapwing.errors import LapwingError, UsageError
 from lapwing.system.git import Git
 from lapwing.system.trust import system_bundle, tls_context
+from tests import https_files
 from tests.integration.registry.test_transport import certificate
 
 
@@ -30,17 +28,8 @@ def remote(tmp_path: Path, authority: Path) -> Iterator[str]:
     repository = tmp_path / "served" / "r.git"
     subprocess.run(["git", "init", "-q", "--bare", repository], check=True)
     subprocess.run(["git", "-C", repository, "update-server-info"], check=True)
-    handler = functools.partial(SimpleHTTPRequestHandler, directory=str(tmp_path / "served"))
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(authority, authority.with_suffix(".key"))
-    server.socket = context.wrap_socket(server.socket, server_side=True)
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
-    thread.start()
-    yield f"https://127.0.0.1:{server.server_address[1]}/r.git"
-    server.shutdown()
-    server.server_close()
-    thread.join(10)
+    with https_files.serve(repository.parent, authority) as port:
+        yield f"https://127.0.0.1:{port}/r.git"
 
 
 def test_git_trusts_authority_of_ssl_cert_file(

@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests import gitea as giteas
+from tests.deployed import until
 from tests.faulty import Proxy, proxy
 from tests.gitea import Gitea
 from tests.installation import GIT
@@ -110,6 +112,20 @@ class Project:
             check=False,
             timeout=250,
         )
+
+    def release_killed(self, reached: Callable[[], bool], what: str, **environ: str) -> None:
+        """Begin to release, and kill the command and its children (SIGKILL) when `reached`."""
+        process = subprocess.Popen(
+            [LAPWING, "release"],
+            cwd=self.folder,
+            env={**self.environ, **environ},
+            start_new_session=True,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        until(reached, what)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
     def release(self, *arguments: str, status: int = 0, **environ: str) -> Any:
         """Release, and read the answer for programs."""

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.integration.release.conftest import CHART, Project, outcomes
+from tests.integration.release.conftest import CHART, Project, outcomes, project_of
 from tests.needs import require
 
 FILE = "project: shop\nrelease: {chart: chart, forge: none}\n"
@@ -24,12 +24,7 @@ FILE = "project: shop\nrelease: {chart: chart, forge: none}\n"
 
 @pytest.fixture
 def project(tmp_path: Path) -> Project:
-    bare = tmp_path / "origin.git"
-    subprocess.run(["git", "init", "-q", "--bare", "-b", "main", str(bare)], check=True)
-    made = Project(tmp_path / "shop", str(bare))
-    made.begin(FILE)
-    made.push()
-    return made
+    return project_of(tmp_path, FILE)
 
 
 def refused(project: Project, *, dry: bool = True, **environ: str) -> dict[str, Any]:

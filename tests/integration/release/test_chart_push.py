@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.deployed import until
 from tests.faulty import proxy
 from tests.integration.release.conftest import (
-    LAPWING,
     outcomes,
     project_of,
     referrers,
@@ -150,14 +147,9 @@ def test_signed_chart_completes_after_kill(pushed: int, registry: Server, tmp_pa
         folder = f"killed{pushed}"
         project = project_of(tmp_path, FILE.format(host=front.host, folder=folder))
         held = front.fail("hold", "PUT", "/manifests/", after=pushed, times=100)
-        process = subprocess.Popen(
-            [LAPWING, "release"], cwd=project.folder, start_new_session=True,
-            env={**project.environ, "LAPWING_SIGNING_KEY": key},
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
-        until(lambda: held.happened > 0, "the push of the chart")
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        project.release_killed(
+            lambda: held.happened > 0, "the push of the chart", LAPWING_SIGNING_KEY=key
+        )
         front.faults.clear()
         assert registry.manifest(f"{folder}/charts/shop", "0.0.1") is None
         assert outcomes(project.release(LAPWING_SIGNING_KEY=key))["push chart"] == "done"

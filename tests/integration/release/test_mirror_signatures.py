@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import signal
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.deployed import until
 from tests.faulty import proxy
 from tests.integration.release.conftest import (
-    LAPWING,
     outcomes,
     project_of,
     referrers,
@@ -124,14 +120,9 @@ def test_signed_mirror_completes_after_kill(pushed: int, upstream: Server, tmp_p
     with docker_registry(require("registry"), tmp_path / "team") as team, proxy(team.host) as front:
         project = project_of(tmp_path, FILE.format(team=front.host, upstream=upstream.host))
         held = front.fail("hold", "PUT", "/manifests/", after=pushed, times=100)
-        process = subprocess.Popen(
-            [LAPWING, "release"], cwd=project.folder, start_new_session=True,
-            env={**project.environ, "LAPWING_SIGNING_KEY": key},
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
-        until(lambda: held.happened > 0, "the push of the mirrored image")
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        project.release_killed(
+            lambda: held.happened > 0, "the push of the mirrored image", LAPWING_SIGNING_KEY=key
+        )
         front.faults.clear()
         assert team.manifest("team/fleet", "4.93.0") is None
         assert outcomes(project.release(LAPWING_SIGNING_KEY=key))["mirror upstream/fleet"] == "done"

@@ -6,23 +6,20 @@ and the digest that of its archive of the installed Helm.
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import os
 import shutil
-import ssl
 import subprocess
 import tarfile
-import threading
 from collections.abc import Iterator
 from dataclasses import replace
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 import yaml
 
 from lapwing.design import pipeline
+from tests import https_files
 from tests.integration.registry.test_transport import certificate
 from tests.needs import require
 
@@ -45,22 +42,12 @@ def archive(tmp_path: Path) -> Path:
 def home(tmp_path: Path, archive: Path) -> Iterator[Path]:
     """A home whose curl finds get.helm.sh here, with a certificate that it trusts."""
     authority, _ = certificate(tmp_path, "get.helm.sh")
-    handler = functools.partial(SimpleHTTPRequestHandler, directory=str(archive.parent))
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(authority, authority.with_suffix(".key"))
-    server.socket = context.wrap_socket(server.socket, server_side=True)
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
-    thread.start()
-    port = server.server_address[1]
     (tmp_path / "home").mkdir()
-    (tmp_path / "home/.curlrc").write_text(
-        f'connect-to = "get.helm.sh:443:127.0.0.1:{port}"\ncacert = "{authority}"\n'
-    )
-    yield tmp_path / "home"
-    server.shutdown()
-    server.server_close()
-    thread.join(10)
+    with https_files.serve(archive.parent, authority) as port:
+        (tmp_path / "home/.curlrc").write_text(
+            f'connect-to = "get.helm.sh:443:127.0.0.1:{port}"\ncacert = "{authority}"\n'
+        )
+        yield tmp_path / "home"
 
 
 def run_step(home: Path, digest: str, *tools: str) -> subprocess.CompletedProcess[str]:

@@ -325,6 +325,11 @@ def _in_one_place(r: Rendered) -> bool:
     return bool(r.clusters) and {c["location"] for c in r.clusters} == places
 
 
+def _parts_with(r: Rendered, holds: Callable[[Body, Body], bool]) -> set[str]:
+    """The services of which a workload and the specification of its pods have a property."""
+    return {part for part, found in r.services.items() for o, pod in found if holds(o, pod)}
+
+
 def _keeps_old(deployment: Body) -> bool:
     """Old pods run until new ones are ready."""
     return bool(deployment["spec"]["strategy"]["rollingUpdate"]["maxUnavailable"] == 0)
@@ -404,12 +409,9 @@ EVIDENCE: dict[str, Evidence] = {
     "The cluster is GKE Autopilot": lambda r: any(c["enable_autopilot"] for c in r.clusters),
     "by a HorizontalPodAutoscaler": _scaled,
     "are spread over zones": _spread,
-    "on spot capacity": lambda r: {
-        part
-        for part, found in r.services.items()
-        for _, pod in found
-        if pod.get("nodeSelector", {}).get("cloud.google.com/gke-spot") == "true"
-    },
+    "on spot capacity": lambda r: _parts_with(
+        r, lambda _, pod: pod.get("nodeSelector", {}).get("cloud.google.com/gke-spot") == "true"
+    ),
     "the agent adds and removes replicas": _scaled_by_agent,
     "the agent of the machine deploys it. CI": lambda r: (
         r.on_machine and r.loaded.settings.host is None
@@ -417,12 +419,9 @@ EVIDENCE: dict[str, Evidence] = {
     "it reaches the machine over SSH": lambda r: r.loaded.settings.host is not None,
     "Argo CD applies it": _argo,
     "`lapwing deploy` creates the commit": _direct,
-    "by a rolling update": lambda r: {
-        part
-        for part, found in r.services.items()
-        for o, _ in found
-        if o["kind"] == "Deployment" and _keeps_old(o)
-    },
+    "by a rolling update": lambda r: _parts_with(
+        r, lambda o, _: o["kind"] == "Deployment" and _keeps_old(o)
+    ),
     "A new release starts in the idle slot": lambda r: bool(r.blue_green),
     "waits for `lapwing promote`": _hold,
     "switch in one update of the routes": lambda r: r.on_machine and bool(r.blue_green),
