@@ -223,8 +223,19 @@ class Engine:
             await self._found("POST", f"/containers/{name}/kill", params={"signal": signal})
 
     async def remove(self, name: str) -> None:
-        """Kill and remove a container, with its anonymous volumes; nothing if it is missing."""
-        await self._found("DELETE", f"/containers/{name}", params={"force": "1", "v": "1"})
+        """Kill and remove a container, with its anonymous volumes; nothing if it is missing.
+
+        A removal that is in progress is waited for.
+        """
+        path = f"/containers/{name}"
+        response = await self._request("DELETE", path, params={"force": "1", "v": "1"})
+        if response.status_code == 409:
+            with contextlib.suppress(EngineError):  # It may be gone by now.
+                await self._request("POST", f"{path}/wait", params={"condition": "removed"})
+            if await self.container(name) is None:
+                return
+        if response.status_code != 404:
+            _content(response)
 
     async def labelled(self, label: str, value: str) -> dict[str, dict[str, str]]:
         """Return the labels of all containers with a label, also of exited ones, by ID."""

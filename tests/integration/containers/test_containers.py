@@ -5,6 +5,7 @@ The tests that are imported are those of processes; `ship` is another one here.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -14,6 +15,7 @@ import httpx
 import pytest
 
 from lapwing.agent import processes
+from lapwing.agent.engine import Engine
 from lapwing.observed import agent as observed
 from tests.deployed import until
 from tests.integration.faults import test_rejections as rejections
@@ -154,6 +156,16 @@ def test_containers_start_again_with_the_engine(ship: ContainerShip, contained: 
     contained.start()
     ship.recovers()
     assert not before & set(ship.pids("active"))
+
+
+async def test_container_is_removed_by_several_at_once(docker: Docker, base: str) -> None:
+    """As by the end of a failed start, and by the removal of containers without a record."""
+    async with Engine(Path(docker.environ["DOCKER_HOST"].removeprefix("unix://"))) as engine:
+        for number in range(5):
+            name = f"removed-{number}"
+            docker("run", "--detach", "--name", name, base, "sleep", "600")
+            await asyncio.gather(*(engine.remove(name) for _ in range(4)))
+            assert await engine.container(name) is None
 
 
 def test_down_leaves_no_container(ship: ContainerShip, docker: Docker) -> None:
