@@ -88,7 +88,10 @@ class Daemon:
     def start(self) -> None:
         """Start the engine and wait until it responds."""
         with (self.folder / "log").open("ab") as log:
-            self._process = subprocess.Popen(self._arguments, stdout=log, stderr=log)
+            # Podman's monitor of a container writes a file into its working directory.
+            self._process = subprocess.Popen(
+                self._arguments, stdout=log, stderr=log, cwd=self.folder
+            )
         until = time.monotonic() + START_S
         while not self.docker.responds():
             if self._process.poll() is not None or time.monotonic() > until:
