@@ -86,6 +86,7 @@ def _sources(context: Context, loaded: LoadedStack) -> Sources:
     from lapwing.design.document import Sources
     from lapwing.inventory.read import read
     from lapwing.stack.load import environments
+    from lapwing.targets.image_requests import outlines
 
     prices = book()
     others = environments(loaded.path, folders=False) if loaded.settings.cloud else []
@@ -96,6 +97,7 @@ def _sources(context: Context, loaded: LoadedStack) -> Sources:
         stack=read(clouds),
         levers=levers(clouds if loaded.settings.cloud else [loaded], prices),
         later=_later(loaded),
+        images=outlines(loaded, context.settings),
         origin=_origin(context, loaded.path),
     )
 

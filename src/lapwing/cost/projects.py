@@ -232,7 +232,7 @@ def add_shared(ledger: Ledger, found: StackInventory) -> None:
     if stored:
         ledger.add("registry", "Image storage", "registry.storage", Decimal(max(stored)) / GB)
     deployments = max((e.usage.deployments or 0 for e in clouds), default=0)
-    built = dict.fromkeys(image for e in clouds for image in e.built)
+    built = {image.service for e in clouds for image in e.built}
     if deployments and built:
         note = f"{deployments} deployments of 1 to {len(built)} images"
         quantity = between(Decimal(deployments), Decimal(deployments * len(built)))

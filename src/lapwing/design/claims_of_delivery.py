@@ -164,21 +164,40 @@ DELIVERY = (
 
 CONTAINERS = (
     Claim(
-        lambda s: (
-            f"{_images(s)} built from source, reproducibly, and without a container engine if "
-            "the source is Python or Node. An image has the revision as its tag and is deployed "
-            "by digest."
-        ),
+        lambda s: f"{_images(s)} built from source.",
+        lambda s: bool(s.environment.built),
+    ),
+    Claim(
+        "An image has the revision as its tag and is deployed by digest.",
         lambda s: bool(s.environment.built) and not s.on_machine,
     ),
-    Claim(
-        "Services are published images, which the stack file names.",
-        lambda s: not s.environment.built and not s.on_machine,
+    about(
+        lambda s: [i.service for i in s.environment.built if i.kind == "program"],
+        "Lapwing builds {} reproducibly and without a container engine: the packages are one "
+        "layer and the program is the layer above, so a change of the program does not build or "
+        "push the packages again.",
     ),
-    Claim(
-        "A release is a process bundle: the source with its dependencies, built once and never "
-        "changed.",
-        lambda s: s.on_machine and not any(p.images for p in s.services),
+    about(
+        lambda s: [i.service for i in s.environment.built if i.kind == "static" and not i.base],
+        "The image of {} has no base image: it contains Caddy, the files, and the hashed files of "
+        "earlier releases, which open pages request.",
+        "The images of {} have no base image: they contain Caddy, the files, and the hashed files "
+        "of earlier releases, which open pages request.",
+    ),
+    about(
+        lambda s: [i.service for i in s.environment.built if i.kind == "dockerfile"],
+        "Docker or Podman builds {} by a Dockerfile, which decides whether the image is "
+        "reproducible.",
+    ),
+    about(
+        lambda s: s.published,
+        "{} is a published image, which the stack file names.",
+        "{} are published images, which the stack file names.",
+    ),
+    about(
+        lambda s: [p.part for p in s.services if s.on_machine and not p.images],
+        "A release of {} is a process bundle: the source with its dependencies, built once and "
+        "never changed.",
     ),
     Claim(
         "Built images are in one registry of the shared project, which scans them, keeps the "

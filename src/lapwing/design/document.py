@@ -21,6 +21,7 @@ from lapwing.design.diagrams.pictures import picture
 from lapwing.design.parts import Bullets, Document, Figure, Heading, Origin, Paragraph, Part, Table
 from lapwing.design.subject import Subject, joined, size
 from lapwing.design.subject import span as count
+from lapwing.inventory.images import ImageLayer, ImageOutline
 from lapwing.inventory.model import Environment, Inventory, Pods, StackInventory
 
 
@@ -29,7 +30,8 @@ class Sources:
     """What a document describes, besides the environment.
 
     `workflow` is the text of the workflow that `lapwing ci init` writes; `stack` are all
-    environments of the stack; `later` lists components that were left out, with why and when.
+    environments of the stack; `later` lists components that were left out, with why and when;
+    `images` describe those that are built.
     """
 
     estimate: Estimate
@@ -37,6 +39,7 @@ class Sources:
     stack: StackInventory
     levers: Sequence[Lever] = ()
     later: Sequence[tuple[str, str, str]] = ()
+    images: Sequence[ImageOutline] = ()
     origin: Origin = field(default_factory=Origin)
 
 
@@ -57,6 +60,7 @@ def document(subject: Subject, sources: Sources, *, brief: bool = False) -> Docu
         parts += section(subject, "delivery", "Deployment strategy")
         parts.append(Figure(picture("bluegreen", subject, sources.workflow)))
         parts += section(subject, "containers", "Images and pipeline")
+        parts += _images(sources.images)
         parts.append(Figure(picture("pipeline", subject, sources.workflow)))
     else:
         parts += section(subject, "delivery", "Deployment strategy")
@@ -140,6 +144,20 @@ def _service(subject: Subject, pods: Pods) -> tuple[str, ...]:
         "-" if memory is None else size(memory),
         ", ".join(dict.fromkeys(part for part, _ in subject.uses(pods.part))) or "-",
     )
+
+
+def _images(images: Sequence[ImageOutline]) -> Iterator[Part]:
+    rows = tuple(
+        (i.service, i.base or "none", "; ".join(map(_layer, i.layers)), i.user or "of the base")
+        for i in images
+    )
+    if rows:
+        yield Table(("Image", "Base image", "Layers on it, the lowest first", "User"), rows)
+
+
+def _layer(layer: ImageLayer) -> str:
+    where = joined(f"`{path}`" for path in layer.paths)
+    return f"{layer.content} in {where}" if where else f"`{layer.content}`"
 
 
 def _replicas(pods: Pods) -> str:

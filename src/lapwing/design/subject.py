@@ -119,6 +119,17 @@ class Subject:
         return tuple(p for p in self.services if p.rollout is not None)
 
     @property
+    def published(self) -> tuple[str, ...]:
+        """The services whose image the stack file names."""
+        built = {image.service for image in self.environment.built}
+        return tuple(p.part for p in self.services if p.images and p.part not in built)
+
+    @property
+    def has_source(self) -> bool:
+        """Whether something is built for a release: images, or process bundles of a machine."""
+        return bool(self.environment.built) or any(not p.images for p in self.services)
+
+    @property
     def spread(self) -> tuple[str, ...]:
         """The services with more than one pod, whose pods are spread over zones."""
         return tuple(p.part for p in self.services if p.spread and p.max > 1)

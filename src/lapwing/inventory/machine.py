@@ -39,6 +39,7 @@ def from_document(document: Document) -> Inventory:
             requests=Requests(_decimal(s.cpu), s.memory),
             images=(s.image,) if s.image else (),
             rollout=None if s.kind == "job" else _rollout(s.rollout),
+            offline=s.migrates is not UNSET,
             schedule=None if s.schedule is UNSET else s.schedule.cron,
             volumes=tuple(Volume(volume, path) for volume, path in s.volumes.items()),
         )

@@ -16,6 +16,7 @@ from decimal import Decimal
 from typing import Literal
 
 from lapwing.inventory import autopilot
+from lapwing.inventory.images import BuiltImage
 from lapwing.stack.environment import Usage
 from lapwing.stack.fields import ComputeResources
 
@@ -357,8 +358,8 @@ class Environment:
     facts: Inventory
     deployed_by: Literal["agent", "lapwing", "argocd"]
     project: str | None = None
-    built: tuple[str, ...] = ()
-    """Distinct images that are built and pushed for a release of every service."""
+    built: tuple[BuiltImage, ...] = ()
+    """The images that are built for a release of every service."""
     domain: str = ""
     machine: HostMachine | None = None
     over_ssh: bool = False

@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
 
+from lapwing.inventory.images import built_images
 from lapwing.inventory.kubernetes import from_kubernetes
 from lapwing.inventory.machine import from_document
 from lapwing.inventory.model import (
@@ -84,7 +85,7 @@ def _environment(loaded: LoadedStack, project: Project | None) -> Environment:
         facts=facts,
         deployed_by="agent" if on_machine else "argocd" if settings.uses_argo_cd else "lapwing",
         project=project.folder if project else None,
-        built=_built(loaded),
+        built=tuple(built_images(loaded)),
         domain=settings.domain or "",
         machine=HostMachine(**dict(settings.machine)) if settings.machine else None,
         over_ssh=on_machine and settings.host is not None,
@@ -103,18 +104,18 @@ def _images(loaded: LoadedStack) -> dict[str, str]:
     }
 
 
-def _built(loaded: LoadedStack) -> tuple[str, ...]:
-    services = loaded.stack.services.values()
-    found = [s.build.path if s.build else s.dockerfile for s in services if s.image is None]
-    return tuple(dict.fromkeys(f for f in found if f))
-
-
 def _document(loaded: LoadedStack) -> Document:
     """Make the document that a first deployment would commit."""
     services, resources = loaded.stack.services, loaded.stack.resources
+    images = _images(loaded)
+    planned = {
+        name: service.image or images[name]
+        for name, service in services.items()
+        if service.runtime_in(loaded.settings) == "container"
+    }
     return make.make(
         loaded,
-        releases={name: make.Built("planned", "") for name in services},
+        releases={name: make.Built("planned", "", planned.get(name)) for name in services},
         resources={name: make.resource(name, wanted) for name, wanted in resources.items()},
         secrets=defaultdict(str),
         deployment=Deployment(actor=""),

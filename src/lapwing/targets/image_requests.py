@@ -9,17 +9,20 @@ the digests of the base images.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from dataclasses import replace
 from pathlib import PurePosixPath
 
 from lapwing.build.context import BuildRequest
 from lapwing.build.image.base import find_digest, read_lock, write_lock
-from lapwing.build.image.builder import ImageRequest, base_name
+from lapwing.build.image.builder import AMD64, ImageRequest, base_name
 from lapwing.build.image.config import PORT
 from lapwing.build.image.dockerfile import render_dockerfile
 from lapwing.build.image.engine import DockerfileRequest
-from lapwing.build.source import read_source
-from lapwing.errors import UsageError
+from lapwing.build.image.outline import dockerfile_outline, outline
+from lapwing.build.source import list_source, read_source
+from lapwing.errors import BuildError, SourceError, UsageError
+from lapwing.inventory.images import BuiltImage, ImageOutline, built_images
 from lapwing.registry.client import RegistryClient
 from lapwing.registry.manifest import Platform
 from lapwing.settings import Settings
@@ -53,6 +56,25 @@ def write_dockerfile(loaded: LoadedStack, settings: Settings, name: str) -> str:
     digest = request.lock.get(str(parse(base))) if base and "@" not in base else None
     secrets = loaded.stack.services[name].secret_names
     return render_dockerfile(request, source, f"{base}@{digest}" if digest else base, secrets)
+
+
+def outlines(loaded: LoadedStack, settings: Settings) -> tuple[ImageOutline, ...]:
+    """Describe the images of services, without those whose source is missing or unknown."""
+    found = []
+    for image in built_images(loaded):
+        with contextlib.suppress(BuildError, SourceError, OSError):
+            found.append(_outline(loaded, settings, image))
+    return tuple(found)
+
+
+def _outline(loaded: LoadedStack, settings: Settings, image: BuiltImage) -> ImageOutline:
+    if image.kind == "dockerfile":
+        wanted = dockerfile_request(loaded, image.service, AMD64)
+        text = (wanted.build.folder / wanted.dockerfile).read_text("utf-8", errors="replace")
+        return dockerfile_outline(image.service, text)
+    request = image_request(loaded, settings, image.service, ())
+    source = list_source(request.build.folder, settings.environ, request.build.left_out)
+    return outline(request, source)
 
 
 def pin_bases(

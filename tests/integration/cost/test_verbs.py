@@ -85,11 +85,11 @@ def test_cost_text_ends_with_total(lapwing: Lapwing) -> None:
     status, out, err = lapwing("cost")
     assert status == 0
     assert out.splitlines()[0].split()[:2] == ["ITEM", "QUANTITY"]
-    total = "production: 250.33 to 667.78 US dollars per month with the shared project, 281.61"
+    total = "production: 250.33 to 672.98 US dollars per month with the shared project, 284.21"
     assert out.splitlines()[-1].startswith(total)
     by_environment = [line.split() for line in out.splitlines() if "273.12" in line]
     assert by_environment[0] == ["production", "244.48", "273.12", "656.33"]
-    assert ["total", "250.33", "281.61", "667.78"] in [line.split() for line in out.splitlines()]
+    assert ["total", "250.33", "284.21", "672.98"] in [line.split() for line in out.splitlines()]
     assert "The estimate of production may be over its budget of 300.00." in err
 
 
@@ -104,7 +104,7 @@ def test_diff_lists_changes_since_revision(stack: Path, lapwing: Lapwing) -> Non
     status, out, _ = lapwing("cost", "--diff", "HEAD")
     assert (status, out.splitlines()[-1]) == (
         0,
-        "0.00 US dollars per month: 250.33 to 667.78 at HEAD, 250.33 to 667.78 now.",
+        "0.00 US dollars per month: 250.33 to 672.98 at HEAD, 250.33 to 672.98 now.",
     )
     edit(stack, "min: 2, max: 3, cpu: 70%", "min: 3, max: 3, cpu: 70%")
     _, out, _ = lapwing("cost", "--diff", "HEAD", "--output", "json")
@@ -340,7 +340,7 @@ def test_fail_on_budget_exits_with_1_if_expected_exceeds_it(stack: Path, lapwing
     edit(stack, "budget: 300", "budget: 200")
     status, _, err = lapwing("cost", "--fail-on", "budget")
     assert status == 1
-    assert "The expected 281.61 US dollars of production are over its budget of 200.00." in err
+    assert "The expected 284.21 US dollars of production are over its budget of 200.00." in err
     edit(stack, "    budget: 200\n", "")
     status, _, err = lapwing("cost", "--fail-on", "budget")
     assert status == 1

@@ -18,6 +18,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from lapwing.build.image.outline import dockerfile_outline
 from tests.installation import Installation, free_port
 from tests.needs import require
 from tests.registries import Server, docker_registry
@@ -217,6 +218,11 @@ def test_dockerfile_is_built_by_the_engine_and_pushed(
     assert config["config"]["Labels"]["org.opencontainers.image.title"] == "api"
     again = stack.build("--push")["api"]
     assert again["bytes_sent"] == 0
+    described = dockerfile_outline("api", text)
+    [below] = docker("inspect", "--format", "{{len .RootFS.Layers}}", described.base).split()
+    made = len(config["rootfs"]["diff_ids"]) - int(below)
+    assert [layer.content for layer in described.layers] == ["COPY . /app"]
+    assert (len(described.layers), described.user) == (made, config["config"]["User"])
     container, client = started(docker, f"{stack.server.host}/team/api:latest", free_port())
     with contextlib.closing(client):
         assert client.get("/").text == "1000 /tmp < 1"

@@ -14,6 +14,7 @@ from lapwing.build.image import base
 from lapwing.build.image.builder import ImageRequest
 from lapwing.build.image.config import Run, exec_form, image_config
 from lapwing.build.image.dockerfile import render_dockerfile
+from lapwing.build.image.outline import dockerfile_outline
 from lapwing.build.source import Source
 from lapwing.errors import BuildError
 from lapwing.registry.manifest import Platform
@@ -178,3 +179,25 @@ def test_dockerfile_has_no_secret_as_build_argument(tmp_path: Path) -> None:
 def test_static_service_needs_no_dockerfile(tmp_path: Path) -> None:
     with pytest.raises(BuildError, match="a static service is built without a Dockerfile"):
         dockerfile_of(tmp_path, {"index.html": ""}, "", static=".")
+
+
+def test_outline_of_written_dockerfile_has_its_runtime_stage(tmp_path: Path) -> None:
+    text = dockerfile_of(tmp_path, {"requirements.txt": "flask==3.1.0"}, "serve")
+    found = dockerfile_outline("api", text)
+    copied = ["COPY --from=build /opt/venv /opt/venv", "COPY --from=build /app /app"]
+    assert [layer.content for layer in found.layers] == copied
+    assert text.count(f"FROM {found.base}") == 2
+    assert found.user == "65532:65532"
+
+
+def test_outline_of_dockerfile_includes_the_stages_below() -> None:
+    text = (
+        "# FROM no\nfrom --platform=linux/amd64 debian:13 AS tools\nRUN apt-get update \\\n"
+        " # comment\n && apt-get install -y a-package another-package a-third-package\nUSER 7\n"
+        "FROM alpine\nRUN lost\nFROM tools\nENV A=1\nADD x /x\n"
+    )
+    found = dockerfile_outline("api", text)
+    long = "RUN apt-get update && apt-get install -y a-package anothe..."
+    assert (found.base, found.user) == ("debian:13", "7")
+    assert [layer.content for layer in found.layers] == [long, "ADD x /x"]
+    assert dockerfile_outline("api", "FROM scratch\nCOPY a /\n").base == ""

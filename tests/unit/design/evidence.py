@@ -18,6 +18,7 @@ from lapwing.render.kubernetes import render
 from lapwing.render.terraform.files import files
 from lapwing.stack.cloud import project_of
 from lapwing.stack.load import LoadedStack, environments
+from lapwing.stack.model import Service
 
 PART, COMPONENT = "app.kubernetes.io/name", "app.kubernetes.io/component"
 DATABASES = ("mongodb", "mysql", "postgres", "redis")
@@ -104,6 +105,28 @@ class Rendered:
             o["metadata"]["labels"][PART]: o["spec"]["strategy"]["blueGreen"]
             for o in self.each("Rollout")
         }
+
+    @property
+    def migrations(self) -> set[str]:
+        """The jobs that migrate the database of a service, on a machine."""
+        return {f"{n}-migrate" for n, s in self.loaded.stack.services.items() if s.migrate}
+
+    @property
+    def bundles(self) -> set[str]:
+        """The services that run as processes of a machine, from a folder of it."""
+        settings = self.loaded.settings
+        return {
+            n
+            for n, s in self.loaded.stack.services.items()
+            if self.on_machine and s.image is None and s.dockerfile is None
+            if s.static is not None or (s.runtime or settings.runtime) == "process"
+        }
+
+    @property
+    def built(self) -> dict[str, Service]:
+        """The services that run in images of their sources."""
+        served = self.loaded.stack.services.items()
+        return {n: s for n, s in served if s.image is None and n not in self.bundles}
 
     @property
     def clusters(self) -> list[Body]:
@@ -247,13 +270,15 @@ def _retained(r: Rendered) -> bool:
 
 
 def _builds(r: Rendered) -> bool:
-    return any(s.image is None for s in r.loaded.stack.services.values())
+    return bool(r.built)
 
 
 def _migrates_offline(r: Rendered) -> set[str]:
     key = "lapwing.dev/offline-migration-of"
     jobs = [o["metadata"].get("annotations", {}).get(key) for o in r.each("Job")]
-    return {r.loaded_part(name) for name in jobs if name}
+    served = r.loaded.stack.services.items() if r.on_machine else ()
+    on_machine = {n for n, s in served if s.migrate and s.migrate.mode == "offline"}
+    return {r.loaded_part(name) for name in jobs if name} | on_machine
 
 
 def _without_backup(r: Rendered) -> set[str]:
@@ -428,11 +453,23 @@ EVIDENCE: dict[str, Evidence] = {
     "Argo Rollouts switches": lambda r: set() if r.on_machine else set(r.blue_green),
     "is offline: it stops the service": _migrates_offline,
     "A rollback is another commit": _kept,
-    "built from source, reproducibly": lambda r: _builds(r) and not r.on_machine,
-    "Services are published images": lambda r: not _builds(r) and not r.on_machine,
-    "A release is a process bundle": lambda r: (
-        r.on_machine and not any(s.image for s in r.loaded.stack.services.values())
-    ),
+    "built from source.": _builds,
+    "An image has the revision as its tag": lambda r: not r.on_machine and _builds(r),
+    "reproducibly and without a container engine": lambda r: {
+        n for n, s in r.built.items() if s.dockerfile is None and s.static is None
+    },
+    "has no base image": lambda r: {
+        n
+        for n, s in r.built.items()
+        if s.dockerfile is None and s.static is not None and s.build and s.build.base is None
+    },
+    "by a Dockerfile, which decides": lambda r: {n for n, s in r.built.items() if s.dockerfile},
+    "is a published image": lambda r: {
+        n
+        for n, s in r.loaded.stack.services.items()
+        if s.image is not None and n not in r.migrations
+    },
+    "is a process bundle": lambda r: r.bundles,
     "Built images are in one registry": lambda r: bool(r.shared) and _builds(r) and _retained(r),
     "on three nodes": lambda r: {n for n, b in r.atlas() if _regions(b) == [3]},
     "nodes in a second region": lambda r: {n for n, b in r.atlas() if len(_regions(b)) > 1},

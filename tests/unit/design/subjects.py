@@ -16,6 +16,7 @@ from tests.unit.cost.stacks import CASES, ROOT, cases, file_of
 from tests.unit.render.stacks import GOLDEN
 
 EXAMPLE = ROOT / "examples/company-inc/lapwing.yaml"
+FLEETDM = ROOT / "stacks/fleetdm/lapwing.yaml"
 PATHS = sorted(
     {EXAMPLE}
     | {file_of(case) for case in cases(CASES)}
@@ -34,7 +35,7 @@ def subjects() -> tuple[tuple[LoadedStack, Subject], ...]:
 def _subjects() -> Iterator[tuple[LoadedStack, Subject]]:
     for path in PATHS:
         stacks = environments(path, folders=False)
-        if path == EXAMPLE:
+        if path in (EXAMPLE, FLEETDM):
             stacks.append(load(path, LOCAL))
         found = read(stacks)
         yield from ((loaded, subject_of(found, loaded.environment)) for loaded in stacks)

@@ -22,11 +22,17 @@ from lapwing.build.image.layer import FIXED_TIME, Files, Layer, cached, tree
 from lapwing.build.managers import NPM, choose, read_json, required_variables, separable
 from lapwing.build.node import MODULES, QUIET, required_versions
 from lapwing.errors import BuildError
+from lapwing.inventory.images import ImageLayer
 from lapwing.registry.manifest import Platform
 
 _CPUS = {"amd64": "x64", "arm64": "arm64"}
 """npm's names of architectures."""
 _FILES = ("package.json", "package-lock.json", ".npmrc")
+LAYERS = (
+    ImageLayer("packages of `package-lock.json`", (f"/{APP}/{MODULES}",)),
+    ImageLayer("the program", (f"/{APP}",)),
+)
+"""The layers of `NodeContents`."""
 
 
 @dataclass(frozen=True)

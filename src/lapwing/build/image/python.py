@@ -31,6 +31,7 @@ from lapwing.build.image.layer import FIXED_TIME, Files, Layer, cached, tree
 from lapwing.build.python import UV_OPTIONS, check_pip_settings, dependencies_of, uv
 from lapwing.build.source import copy
 from lapwing.errors import BuildError
+from lapwing.inventory.images import ImageLayer
 from lapwing.registry.manifest import Platform
 from lapwing.system import process
 from lapwing.system.files import write_atomic
@@ -54,6 +55,15 @@ _COMPILE = (
     "stripdir=sys.argv[1], prependdir=sys.argv[2], "
     "invalidation_mode=p.PycInvalidationMode.UNCHECKED_HASH)"
 )
+
+
+def outline(needs: Dependencies) -> tuple[ImageLayer, ...]:
+    """Describe the layers of `PythonContents`."""
+    package = (f"/{VENV}",) if needs.package else ()
+    return (
+        ImageLayer(f"packages of `{needs.lock}`", (f"/{VENV}",)),
+        ImageLayer("the program", (f"/{APP}", *package)),
+    )
 
 
 @dataclass(frozen=True)

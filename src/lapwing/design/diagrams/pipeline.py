@@ -31,7 +31,7 @@ def pipeline(subject: Subject, workflow: str) -> Flow:
         labels = ["triggers", *["then"] * (shipped - 1), "commits", "is deployed by"]
         drawn = _connected([push, *bands[:shipped], *deployment], labels) + bands[shipped:]
     else:
-        does = "builds what changed, commits" if subject.environment.built else "commits"
+        does = "builds what changed, commits" if subject.has_source else "commits"
         box = Box(f"lapwing deploy -e {name}", (does,))
         team = Band(f"Team: CI does not deploy to {name}", (box,), tint="violet")
         drawn = _connected([push, *bands], ["triggers", *["then"] * (len(bands) - 1)])
