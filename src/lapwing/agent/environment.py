@@ -148,8 +148,8 @@ class Environment:
                 self.store.problem = str(error)  # `tick` publishes again.
         else:
             self.store.event("agent", "Resuming the deployment in progress.", record.commit)
-            switched = self._steps.switched(record)
-            await self._roll_out(rollout.resume(record.state, record.outcome, switched=switched))
+            step = rollout.resume(record.state, record.outcome, switched=record.is_switched)
+            await self._roll_out(step)
 
     async def tick(self) -> None:
         """Retry failed writes, and maintain what is running. Raises ProxyError."""
@@ -333,18 +333,19 @@ class Environment:
     # Outcomes
 
     async def _record_outcome(self, record: RolloutRecord) -> None:
-        """Complete a rollout: write the outcome of its commits, then the new state.
+        """Complete a rollout: publish its routes, write the outcome of its commits, then the state.
 
-        In this order, because after a crash in between the outcome is written once more.
+        In this order, because a command that waits for the outcome ends when it is written, and
+        after a crash in between the outcome is written once more.
         """
+        await self._until_confirmed("the final routes", self._publish)
         outcome = str(record.state)
         head = record.head or record.commit
         pending = await self.outcomes.pending_commits(record.document, head)
         commits = list(dict.fromkeys([record.commit, *pending]))
         for commit in commits:
             await self.outcomes.note(commit, outcome, record.reason)
-        kept = record.state is State.SUPERSEDED and self._steps.switched(record)
-        if record.state is State.SUCCEEDED or kept:
+        if record.state is State.SUCCEEDED or record.is_switched:
             await self._condemn_crashing(record)
             forward = record.document.deployment.is_forward
             self.state.previous = self.state.commit if record.previous and forward else None

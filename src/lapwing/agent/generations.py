@@ -164,6 +164,7 @@ def switch(state: EnvironmentState, rollout: RolloutRecord, now: float) -> None:
             candidate.role = "active"
             candidate.deadline = None
             candidate.spec = rollout.document.services.get(service, candidate.spec)
+    rollout.is_switched = True
     _apply_settings(state, rollout, rollout.document.services)
 
 
@@ -182,6 +183,7 @@ def switch_back(state: EnvironmentState, rollout: RolloutRecord, now: float) -> 
             old.role = "active"
             old.deadline = None
     rollout.previous.clear()
+    rollout.is_switched = False
     _apply_settings(state, rollout, state.document.services if state.document else {})
 
 

@@ -32,6 +32,7 @@ from lapwing.agent.proxy.model import (
 )
 from lapwing.agent.proxy.sockets import is_address
 from lapwing.agent.proxy.supervisor import Envoy
+from lapwing.agent.rollout import TERMINAL
 from lapwing.agent.state import EnvironmentState, Generation
 from lapwing.desired.secrets import SecretStore
 from lapwing.errors import ProxyUnreachableError
@@ -240,8 +241,11 @@ def domain_conflict(
 
 
 def _is_served(state: EnvironmentState) -> bool:
-    """Return whether an environment has routes: also a stopped one, with its maintenance page."""
-    return bool(state.generations or _maintenance(state))
+    """Return whether an environment has routes: also a stopped one, with its maintenance page.
+
+    After a first deployment that failed, it has no host names while its candidates drain.
+    """
+    return bool(_domains(state) and (state.generations or _maintenance(state)))
 
 
 def _domains(state: EnvironmentState) -> tuple[str, ...]:
@@ -264,9 +268,10 @@ def _redirects(state: EnvironmentState) -> dict[str, str]:
 
 
 def _documents(state: EnvironmentState) -> list[Document]:
-    """Return the document that is running and the one that is being deployed."""
-    documents = [state.document, state.rollout.document if state.rollout else None]
-    return [document for document in documents if document is not None]
+    """Return the document that requests are routed by, and during a rollout also the other one."""
+    record, routed = state.rollout, state.routed_document
+    others = (state.document, record.document) if record and record.state not in TERMINAL else ()
+    return [d for d in (routed, *(o for o in others if o is not routed)) if d is not None]
 
 
 def _maintenance(state: EnvironmentState) -> Maintenance | UnsetType:
@@ -283,8 +288,10 @@ def _candidates(state: EnvironmentState) -> dict[str, Generation]:
 
 def _edge(state: EnvironmentState, *, preview: bool = False) -> Edge:
     """Return the settings that apply to the requests of clients, or to those of a preview."""
-    edges = [document.edge or Edge() for document in _documents(state)] or [Edge()]
-    return edges[-1 if preview else 0]
+    document = next(iter(_documents(state)), None)
+    if preview and state.rollout:
+        document = state.rollout.document
+    return (document.edge if document else None) or Edge()
 
 
 def _strict_transport(state: EnvironmentState) -> dict[str, str]:

@@ -93,6 +93,8 @@ class RolloutRecord(msgspec.Struct, kw_only=True):
     """Service to the generation that received its traffic before the switch."""
     verdicts: dict[str, str] = msgspec.field(default_factory=dict)
     """Service to its `decide.Verdict`."""
+    is_switched: bool = False
+    """Whether requests are routed as `document` demands: from the switch on, unless undone."""
 
     def services_with(self, verdict: str) -> list[str]:
         """Return the services with a verdict, in name order."""
@@ -151,7 +153,8 @@ class EnvironmentState(msgspec.Struct, kw_only=True):
     next_number: int = 1
     generations: list[Generation] = msgspec.field(default_factory=list)
     stopping: list[Generation] = msgspec.field(default_factory=list)
-    """What Envoy does not know any more and whose processes are being stopped."""
+    """Generations whose processes are being stopped, or will be when Envoy does not know them any
+    more (those without a deadline)."""
     rollout: RolloutRecord | None = None
     jobs: dict[str, str] = msgspec.field(default_factory=dict)
     """Job name to the identity that last ran to completion."""
@@ -163,9 +166,20 @@ class EnvironmentState(msgspec.Struct, kw_only=True):
     """Scheduled job name to its state; also of one that is being stopped."""
 
     @property
+    def routed_document(self) -> Document | None:
+        """The document with the settings of requests: from the switch on, that of the rollout."""
+        rollout = self.rollout
+        return rollout.document if rollout is not None and rollout.is_switched else self.document
+
+    @property
     def is_deploying(self) -> bool:
         """Whether a rollout is in progress that is not paused before the switch."""
         return self.rollout is not None and self.rollout.state is not State.HOLDING
+
+    @property
+    def retiring(self) -> list[Generation]:
+        """Return the generations that are stopped as soon as Envoy does not know them any more."""
+        return [g for g in self.stopping if g.deadline is None]
 
     @property
     def with_processes(self) -> list[Generation]:

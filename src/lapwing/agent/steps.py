@@ -128,11 +128,6 @@ class Steps:
                     detail=logs.tail(self._launcher.log_of(generation, unready[0])),
                 )
 
-    def switched(self, record: RolloutRecord) -> bool:
-        """Return whether the candidates of a rollout receive the traffic."""
-        found = self._candidates(record)
-        return bool(found) and all(g.role == "active" for g in found)
-
     # Before the switch
 
     async def _ensure_resources(self, record: RolloutRecord) -> None:
@@ -323,7 +318,7 @@ class Steps:
     # The switch and the analysis
 
     async def _switch(self, record: RolloutRecord) -> None:
-        if not self.switched(record):
+        if not record.is_switched:
             self._check_candidates(record)
         self._launcher.record_active()
         generations.switch(self.state, record, time.monotonic())
@@ -453,6 +448,7 @@ class Steps:
     async def _retire_candidates(self, record: RolloutRecord) -> None:
         """Stop at once the candidates that had no traffic; the others drain."""
         unused = [g for g in self._candidates(record) if g.role == "candidate"]
+        unused += [g for g in self.state.retiring if g.number in record.candidates.values()]
         if unused:
             await self._maintenance.retire(unused)
             await self._maintenance.stopping.ended(unused)

@@ -9,8 +9,10 @@ import pytest
 
 from lapwing.agent import publisher
 from lapwing.agent.basic_auth import check, problem, replace_removed, users_in
+from lapwing.agent.generations import switch, switch_back
 from lapwing.agent.proxy import provided_certificates
 from lapwing.agent.proxy.model import Page, VirtualHost
+from lapwing.agent.rollout import State
 from lapwing.agent.state import EnvironmentState
 from lapwing.desired.secrets import SecretStore
 from lapwing.errors import SecretError
@@ -74,6 +76,31 @@ def test_redirect_begins_before_the_end_of_a_rollout_unless_the_host_is_served()
     assert found["old.example.com"].redirect == "app.example.com:8585"
     state.document, state.rollout = record.document, None
     assert hosts(state)["www.example.com"].redirect == "app.example.com:8585"
+
+
+def test_settings_change_at_the_switch_and_host_names_end_with_the_rollout() -> None:
+    old = public(domains=("a.example.com",), edge=Edge(headers={"x-a": "1"}))
+    new = public(domains=("b.example.com",), edge=Edge(headers={"x-a": "2"}))
+    state = served(old)
+    record = rollout(new, state)
+    for change, value in ((None, "set 1"), (switch, "set 2"), (switch_back, "set 1")):
+        if change:
+            change(state, record, 0.0)
+        found = hosts(state)
+        for host in ("a.example.com", "b.example.com"):
+            assert headers(found[host])["x-a"] == value
+    record.state = State.FAILED
+    assert "b.example.com" not in hosts(state)
+    switch(state, record, 0.0)
+    record.state = State.SUCCEEDED
+    assert "a.example.com" not in hosts(state)
+
+
+def test_environment_without_a_document_has_no_hosts() -> None:
+    """As after a first deployment that failed, while its candidate drains."""
+    state = environment(generation(1, role="draining"))
+    assert not hosts(state)
+    assert publisher.clusters(state)
 
 
 def test_maintenance_replaces_every_route_but_those_of_the_preview() -> None:

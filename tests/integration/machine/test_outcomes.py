@@ -1,0 +1,89 @@
+"""What is true when a command reads the outcome of a deployment, with the real agent and Envoy."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from lapwing.observed import agent
+from tests.deployed import PATIENCE
+
+from .conftest import Yard
+
+pytestmark = [pytest.mark.timeout(300), pytest.mark.xdist_group("outcomes")]
+EDGE = """
+environments:
+  local:
+    domains: [faults.localhost, {domain}]
+    redirects: {{{redirect}: faults.localhost}}
+    headers: {{x-edge: {header}}}
+    access: {{allow: [127.0.0.0/8]}}
+"""
+FAILED_JOB = "  check: {kind: job, build: ./app, command: /bin/false, after: [app]}"
+
+
+def edge(yard: Yard, domain: str, redirect: str, header: str) -> None:
+    """Write the stack file with these settings."""
+    yard.stack(more=EDGE.format(domain=domain, redirect=redirect, header=header))
+
+
+def stop_at_change(file: Path, process: int) -> None:
+    """Stop a process as soon as a file is replaced."""
+    before, until = file.stat().st_ino, time.monotonic() + PATIENCE
+    while file.stat().st_ino == before:
+        assert time.monotonic() < until
+        time.sleep(0.0002)
+    os.kill(process, signal.SIGSTOP)
+
+
+def test_routes_are_in_use_before_the_outcome_is_written(yard: Yard) -> None:
+    """The agent is stopped when it has written the outcome, so it publishes nothing later."""
+    edge(yard, "one.localhost", "two.localhost", "first")
+    yard.where.run("deploy")
+    assert yard.get(host="one.localhost").headers["x-edge"] == "first"
+    assert yard.get(host="two.localhost").status_code == 308
+
+    held = agent.holder(yard.where.settings.agent)
+    assert held is not None
+    edge(yard, "two.localhost", "three.localhost", "second")
+    deployment = yard.where.begin("deploy")
+    stop_at_change(yard.where.settings.desired / "refs" / "notes" / "lapwing", held)
+    try:
+        assert yard.get(host="two.localhost").headers["x-edge"] == "second"
+        assert yard.get(host="three.localhost").status_code == 308
+        assert "No stack has this host name" in yard.get(host="one.localhost").text
+    finally:
+        os.kill(held, signal.SIGCONT)
+    assert deployment.wait() == 0
+
+
+def test_settings_of_requests_change_at_the_switch_and_are_undone(yard: Yard) -> None:
+    """A response header for the new release is in its first response, and not after its end."""
+    edge(yard, "one.localhost", "two.localhost", "good")
+    yard.write("good")
+    yard.where.run("deploy")
+    edge(yard, "one.localhost", "two.localhost", "bad")
+    yard.write("bad", status=500)
+    deployment = yard.where.begin("deploy")
+    while deployment.poll() is None:
+        response = yard.get()
+        assert response.headers["x-edge"] == response.headers["x-release"]
+    assert deployment.returncode == 1
+    response = yard.get()
+    assert response.headers["x-edge"] == response.headers["x-release"] == "good"
+
+
+def test_failed_first_deployment_leaves_other_environments_alone(yard: Yard) -> None:
+    """Its candidates drain without a host name: Envoy would reject one without any domain."""
+    other = Yard(yard.where.beside("second"), "second")
+    other.stack(more=FAILED_JOB)
+    other.write("first")
+    assert "Job check exited with status 1" in other.where.run("deploy", status=1).stderr
+    assert [g.role for g in other.memory().generations] == ["draining"]
+    yard.good("unaffected")
+    assert yard.get().text == "unaffected"
+    assert yard.status()["problem"] is None
