@@ -229,17 +229,13 @@ class Maintenance:
     async def retire(self, retired: list[Generation]) -> None:
         """Remove generations without traffic from Envoy, then begin to stop their processes.
 
-        Raises ProxyError, and then keeps them for another try.
+        Raises ProxyError; then `tick` tries again. Until Envoy confirms it, they have no deadline.
         """
-        before = list(self.state.generations)
-        for generation in retired:
+        for generation in [g for g in retired if g in self.state.generations]:
             self.state.generations.remove(generation)
-        try:
-            await self._context.publisher.publish()
-        except BaseException:
-            missing = [g for g in before if g not in self.state.generations]
-            self.state.generations.extend(missing)
-            raise
+            generation.deadline = None
+            self.state.stopping.append(generation)
+        await self._context.publisher.publish()
         await self.stopping.begin(retired)
 
     # Every few seconds
@@ -251,7 +247,7 @@ class Maintenance:
         That is a deadline, a draining generation, a problem, or a replica that is not ready or that
         Envoy finds unhealthy.
         """
-        changing = any(
+        changing = bool(self.state.retiring) or any(
             g.role in ("warm", "draining") or not all(r.ready for r in g.replicas)
             for g in self.state.generations
         )
@@ -281,6 +277,8 @@ class Maintenance:
             done = generations.drained(self.state, active, now)
             if done:
                 await self.retire(done)
+        if self.state.retiring:
+            await self.retire(self.state.retiring)
         self.stopping.proceed()
         self._stop_unneeded_servers()
         await self._remove_ended_containers()

@@ -1,7 +1,7 @@
 """Stops generations in the background, so that a long `stop_grace` delays nothing else.
 
-A generation that is removed from Envoy moves to `state.stopping`, with the time of its SIGKILL as
-`deadline`, before its first process gets SIGTERM. So a restarted agent finds it and continues.
+A generation that is removed from Envoy is in `state.stopping`, and has the time of its SIGKILL as
+`deadline` before its first process gets SIGTERM. So a restarted agent finds it and continues.
 """
 
 from __future__ import annotations
@@ -40,10 +40,12 @@ class Stopping:
 
     async def begin(self, generations: Iterable[Generation]) -> None:
         """Begin to stop generations that Envoy does not know any more."""
-        now = time.monotonic()
         for generation in generations:
-            generation.deadline = now + generation.spec.rollout.stop_grace
-            self._state.stopping.append(generation)
+            if generation not in self._state.stopping:
+                generation.deadline = None
+                self._state.stopping.append(generation)
+            if generation.deadline is None:
+                generation.deadline = time.monotonic() + generation.spec.rollout.stop_grace
         await self._store.save()
         self.proceed()
 
@@ -51,7 +53,7 @@ class Stopping:
         """Continue every stop that is in no task: after a restart of the agent, or an error."""
         for generation in self._state.stopping:
             key = _key(generation)
-            if key not in self._tasks:
+            if generation.deadline is not None and key not in self._tasks:
                 self._tasks[key] = asyncio.create_task(self._stop(generation))
 
     def adopt(self) -> None:
