@@ -113,8 +113,13 @@ class FolderStore:
         files.sync_folder(self.work)
 
     def remove(self, backup: str) -> None:
-        """Remove a backup."""
+        """Remove a backup. Raises BackupError if a part of it stays."""
         files.remove_tree(self.work / backup)
+        if (self.work / backup).exists():
+            raise BackupError(
+                f"{self.work / backup} could not be removed.",
+                hint="Check its permissions and mounts.",
+            )
 
     @property
     def _missing(self) -> Path | None:

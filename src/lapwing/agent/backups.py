@@ -17,7 +17,7 @@ import hashlib
 import os
 import tarfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
@@ -72,10 +72,12 @@ class Backups:
         top = Path(wanted.to) if wanted.to else self.settings.home / "backups"
         return FolderStore(top, top / ref, self.data, default=wanted.to is None)
 
-    def create(self, commit: str | None, *, scheduled: bool = False) -> Manifest:
+    def create(
+        self, commit: str | None, warn: Callable[[str], None], *, scheduled: bool = False
+    ) -> Manifest:
         """Make a backup, and remove those of its kind, scheduled or not, beyond `keep`.
 
-        Raises BackupError, OSError.
+        `warn` receives a sentence for each that cannot be removed. Raises BackupError, OSError.
         """
         ref = f"{self.document.stack}/{self.document.environment}"
         if not (self.document.services or self.document.resources):
@@ -126,7 +128,10 @@ class Backups:
             found = self.list()
             old = [m for m in found if m.scheduled == scheduled][self.wanted.keep :]
             for each in old:
-                self.store.remove(each.id)
+                try:
+                    self.store.remove(each.id)
+                except (BackupError, OSError) as error:
+                    warn(f"Cannot remove an old backup: {error}")
             if self.wanted.in_bucket:
                 kept = [m for m in found if m not in old]
                 files.write_atomic(self.data / _KNOWN, msgspec.json.encode(kept))
@@ -335,7 +340,7 @@ def main(stack: str, environment: str) -> None:
     if memory is None or memory.document is None:
         raise BackupError(f"{stack}/{environment} is not running.")
     backups = Backups(settings, memory.document)
-    made = backups.create(memory.commit, scheduled=True)
+    made = backups.create(memory.commit, print, scheduled=True)
     size = sum(p.bytes for p in made.parts)
     print(f"Backup {made.id}: {len(made.parts)} parts, {size} bytes.")
     for part in made.left_out:

@@ -62,7 +62,8 @@ class MachineBackups:
     def create(self) -> Manifest:
         """Make a backup of what is running."""
         status = self._target.read_status()
-        return self._backups.create(status.commit if status else None)
+        commit = status.commit if status else None
+        return self._backups.create(commit, self._target.reporter.say)
 
     def verify(self, made: Manifest) -> Iterator[CheckResult]:
         """Restore each part of a backup into a scratch folder, and check it there."""

@@ -196,7 +196,8 @@ def _back_up(target: Environment, request: DeployRequest, wanted: PlannedChange)
         else:
             from lapwing.agent.backups import Backups
 
-            name = Backups(target.settings, wanted.document).create(wanted.expected).id
+            backups = Backups(target.settings, wanted.document)
+            name = backups.create(wanted.expected, target.reporter.say).id
     target.reporter.say(f"Backed up to {name}.")
     return name
 

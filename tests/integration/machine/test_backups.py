@@ -10,6 +10,7 @@ import shutil
 import signal
 import sqlite3
 import stat
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -145,6 +146,23 @@ def test_backup_is_private_and_lists_its_contents(kept: Yard) -> None:
     assert f"newest {made}" in text
     assert "NOT backed up: far, at a URL" in text
     assert "NOT backed up: far, at a URL" in kept.where.run("backup", "verify").stderr
+
+
+def test_old_backup_that_cannot_be_removed_is_a_warning(kept: Yard) -> None:
+    require("tmpfs")
+    old, _ = back_up(kept), back_up(kept)
+    mounted = backups(kept) / old / "mounted"
+    mounted.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "lapwing-test", mounted], check=True)
+    try:
+        made = kept.where.run("backup")
+    finally:
+        subprocess.run(["umount", mounted], check=True)
+    warning = f"Cannot remove an old backup: {backups(kept) / old} could not be removed."
+    assert warning in made.stderr
+    assert kept.where.json("backup", "list")[0]["id"] == made.stdout.strip()
+    kept.where.run("backup")
+    assert not (backups(kept) / old).exists()
 
 
 def test_verify_starts_the_servers_on_the_restored_data(kept: Yard) -> None:
