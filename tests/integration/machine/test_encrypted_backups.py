@@ -153,7 +153,7 @@ def test_failed_and_killed_uploads_are_no_backups(
 
     monkeypatch.setattr(data_copies, "add_files", fail_at_b)
     with pytest.raises(OSError, match="the disk has an error"):
-        backups.create(None)
+        backups.create(None, print)
     monkeypatch.undo()
     assert not any(key.startswith("broken/") for key in server.objects())
 
@@ -164,7 +164,7 @@ def test_failed_and_killed_uploads_are_no_backups(
         part.write_bytes(b"incomplete")
         os.utime(part, (part.stat().st_mtime - age,) * 2)
     assert backups.list() == []
-    made = [backups.create(None), backups.create(None)][-1]
+    made = [backups.create(None, print), backups.create(None, print)][-1]
     assert backups.list() == backups.known() == [made]
     left = {key.split("/")[3] for key in server.objects() if key.startswith("broken/")}
     assert left == {made.id, "20200102T000000Z"}
@@ -182,7 +182,7 @@ def test_folder_gets_no_plain_data(settings: Settings, tmp_path: Path) -> None:
     recipients = (str(IDENTITY.to_public()),)
     wanted = Backup(to=str(tmp_path / "to"), recipients=recipients)
     backups = Backups(settings, running(wanted), str(IDENTITY))
-    made = backups.create(None)
+    made = backups.create(None, print)
     place = tmp_path / "to" / "shop" / "local" / made.id
     assert {p.name for p in place.iterdir()} == {
         "manifest.json", "volume.a.tar.gz.age", "volume.b.tar.gz.age",

@@ -45,7 +45,7 @@ def test_databases_that_need_a_dump_are_left_out_with_the_command(settings: Sett
     volume = backups.data / "volume.uploads"
     volume.mkdir(parents=True)
     (volume / "a.txt").write_text("kept")
-    made = backups.create(None)
+    made = backups.create(None, print)
     assert [p.name for p in made.parts] == ["volume.uploads"]
     carts, docs = made.left_out
     assert (carts.name, docs.name) == ("carts", "docs")
@@ -57,7 +57,7 @@ def test_databases_that_need_a_dump_are_left_out_with_the_command(settings: Sett
 
 def test_backup_without_any_part_is_an_error(settings: Settings) -> None:
     with pytest.raises(BackupError, match=r"Nothing of shop/local can be backed up: carts, in a"):
-        Backups(settings, with_resources()).create(None)
+        Backups(settings, with_resources()).create(None, print)
     assert not (settings.home / "backups").exists()
 
 
@@ -65,7 +65,7 @@ def test_volume_added_after_the_newest_backup_is_left_out_of_it(settings: Settin
     before = Backups(settings, with_resources(uploads="./uploads"))
     for name in ("uploads", "media"):
         (before.data / f"volume.{name}").mkdir(parents=True)
-    made = before.create(None)
+    made = before.create(None, print)
     now = Backups(settings, with_resources(uploads="./uploads", media="./media"))
     assert [(p.name, p.reason) for p in now.left_out(made)][2:] == [
         ("volume.media", "added after the newest backup")
@@ -86,21 +86,21 @@ def test_folder_of_an_unmounted_file_system_is_not_created(
     backups = Backups(settings, to_folder(mounted / "backups"))
     (backups.data / "volume.uploads").mkdir(parents=True)
     with pytest.raises(BackupError, match=f"{mounted} does not exist") as caught:
-        backups.create(None)
+        backups.create(None, print)
     assert f"`mkdir -p {mounted}`" in str(caught.value.hint)
     mounted.mkdir()
-    backups.create(None)
+    backups.create(None, print)
     mounted.rename(tmp_path / "unmounted")
     mounted.mkdir()
     with pytest.raises(BackupError, match=f"{backups.store.work} does not exist"):
-        backups.create(None)
+        backups.create(None, print)
     for read_ in (backups.list, backups.known, lambda: backups.find(None)):
         with pytest.raises(BackupError, match=f"{backups.store.work} does not exist") as caught:
             read_()
         assert "Mount its file system" in str(caught.value.hint)
     assert list(mounted.iterdir()) == []
     backups.store.work.mkdir(parents=True)
-    assert backups.create(None) in backups.list()
+    assert backups.create(None, print) in backups.list()
 
 
 def test_folder_that_is_a_file_is_an_error(settings: Settings, tmp_path: Path) -> None:
@@ -108,7 +108,7 @@ def test_folder_that_is_a_file_is_an_error(settings: Settings, tmp_path: Path) -
     backups = Backups(settings, to_folder(tmp_path / "file"))
     (backups.data / "volume.uploads").mkdir(parents=True)
     with pytest.raises(BackupError, match=f"{tmp_path}/file/shop/local cannot be used: Not a dir"):
-        backups.create(None)
+        backups.create(None, print)
 
 
 def test_backups_made_by_hand_do_not_remove_scheduled_ones(
@@ -116,16 +116,16 @@ def test_backups_made_by_hand_do_not_remove_scheduled_ones(
 ) -> None:
     backups = Backups(settings, to_folder(tmp_path / "to"))
     (backups.data / "volume.uploads").mkdir(parents=True)
-    scheduled = backups.create(None, scheduled=True)
-    backups.create(None)
-    newest = backups.create(None)
+    scheduled = backups.create(None, print, scheduled=True)
+    backups.create(None, print)
+    newest = backups.create(None, print)
     assert backups.list() == [newest, scheduled]
 
 
 def test_damaged_manifest_of_the_newest_backup_is_an_error(settings: Settings) -> None:
     backups = Backups(settings, with_resources(uploads="./uploads"))
     (backups.data / "volume.uploads").mkdir(parents=True)
-    old, new = backups.create(None), backups.create(None)
+    old, new = backups.create(None, print), backups.create(None, print)
     (backups.store.work / new.id / "manifest.json").write_text("{")
     for name in (None, new.id):
         with pytest.raises(BackupError, match=f"manifest of backup {new.id} in .* is damaged"):
@@ -146,7 +146,7 @@ def test_data_before_a_killed_restore_is_kept(
     volume = backups.data / "volume.uploads"
     volume.mkdir(parents=True)
     (volume / "a.txt").write_text("backed up")
-    made = backups.create(None)
+    made = backups.create(None, print)
     [part] = made.parts
     (volume / "a.txt").write_text("before the restore")
     restores_of = Restores(backups)
@@ -188,7 +188,7 @@ def test_decrypted_data_of_a_killed_restore_is_removed(settings: Settings) -> No
     with scratch_folder(backups.data, UNPACK) as present:
         assert not any(folder.exists() for folder in killed)
         leave()
-        backups.create(None)
+        backups.create(None, print)
         assert not any(folder.exists() for folder in killed)
         assert present.exists()
     assert not present.exists()
