@@ -27,11 +27,12 @@ LIMITS: Json = {
             "max_connections": 16384,
             "max_pending_requests": 16384,
             "max_requests": 16384,
-            "max_retries": 1024,
+            "max_retries": 16384,
         }
     ]
 }
-"""Circuit breakers. The defaults (1,024) would answer 503 under a load that replicas can serve."""
+"""Circuit breakers. The defaults (1,024, and 3 retries) would answer 503 under a load that replicas
+can serve. A request that waits for its next retry counts as one of `max_retries`."""
 
 BUFFER = "envoy.filters.http.buffer"
 BODY_TIMEOUT_S = 600

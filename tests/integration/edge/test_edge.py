@@ -178,10 +178,10 @@ def test_service_without_pods_answers_503_with_retry_after(
 ) -> None:
     """In an upgrade with an outage a Service has no pod, and nodes refuse connections to it.
 
-    The retries end soon, and a 503 of the application is not retried."""
+    The retries end before clients may retry, and a 503 of the application is not retried."""
     retries = edge_config.RETRY_LONGER
     longest = float(retries["retry_back_off"]["max_interval"].removesuffix("s"))
-    assert retries["num_retries"] * longest <= 1.5
+    assert retries["num_retries"] * longest < edge_config.RETRY_AFTER_S
     only = {"web": services["web"]}
     with running(
         cluster_environment("company-inc", "production"), tmp_path, only

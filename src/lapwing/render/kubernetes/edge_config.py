@@ -46,12 +46,19 @@ MAX_CONNECTION_DURATION = "1s"
 """How long a connection to a service is used. Source: Envoy documentation, HttpProtocolOptions,
 max_connection_duration; open streams are not closed."""
 RETRY_LONGER: Json = {
-    "num_retries": 5,
-    "retry_back_off": {"base_interval": "0.1s", "max_interval": "0.25s"},
+    "num_retries": 16,
+    "retry_back_off": {"base_interval": "0.1s", "max_interval": "0.5s"},
 }
-"""At most 1.1 s. A Service without ready pods refuses connections: for a moment if a kubelet was
-restarted (before Kubernetes 1.35 it reports every pod of its node as not ready until it has probed
-it), and for long in an upgrade with an outage, whose 503 must not come late."""
+"""Each back-off is random, from 0 to its interval: together 3.6 s on average, at least 2 s for 999
+of 1,000 requests, at most 8 s. A Service without ready pods refuses connections: for one to three
+seconds if a kubelet was restarted (before Kubernetes 1.35 it reports every pod of its node as not
+ready until it has probed it), and for long in an upgrade with an outage, whose 503 has to come
+before `RETRY_AFTER_S`.
+
+Sources: Envoy documentation, Router, `x-envoy-max-retries`; Kubernetes, KEP-4781."""
+CONNECT_TIMEOUT = "0.25s"
+"""How long a connection to a service may take. Linux reports the first six refused connections of a
+pod, then one each second (`icmp_ratelimit`); the client's kernel repeats a connection after 1 s."""
 RETRY_AFTER_S = 10
 """When clients may retry a request to a service that has no pod."""
 STATS_FLUSH_INTERVAL = "1s"
@@ -222,7 +229,7 @@ def _cluster(part: str, service: Service) -> Json:
     return {
         "name": part,
         "type": "STRICT_DNS",
-        "connect_timeout": "1s",
+        "connect_timeout": CONNECT_TIMEOUT,
         "dns_lookup_family": "ALL",
         "load_assignment": _endpoint(part, envoy.socket_address(name(part), pod.port(service))),
         "circuit_breakers": envoy.LIMITS,

@@ -317,11 +317,11 @@ def _probes(cluster: ClusterEnvironment, service: Service) -> dict[str, Tree]:
     path = "/" if service.kind == "static" and health.path is None else health.path
     period = max(1, round(health.interval))
     seconds = max(1, round(health.timeout))
-    start = max(1, -(-round(health.start_timeout) // 2))
+    start = max(1, round(health.start_timeout))
     host = health.host or cluster.domain
     return {
         "startupProbe": _probe(service, health.live or health.path, host)
-        | {"periodSeconds": 2, "timeoutSeconds": seconds, "failureThreshold": start},
+        | {"periodSeconds": 1, "timeoutSeconds": seconds, "failureThreshold": start},
         "livenessProbe": _probe(service, health.live, host)
         | {"periodSeconds": max(10, period), "timeoutSeconds": seconds, "failureThreshold": 6},
         "readinessProbe": _probe(service, path, host)
