@@ -12,8 +12,9 @@ import pytest
 from lapwing.load.client import Plan, running
 from lapwing.load.record import now
 from lapwing.load.worker import Traffic
-from tests.cluster import node_flows, node_objects
+from tests.cluster import node_cache, node_flows, node_objects
 from tests.cluster.control_plane import wait_until
+from tests.cluster.node_cache import CACHE
 from tests.cluster.node_shop import KEPT, TRAFFIC, Shop
 from tests.conftest import FIGURES
 
@@ -26,16 +27,18 @@ STREAMS = (
     Traffic(kind="events", path="/api/events", seconds=STREAM_S),
 )
 
-PORTS = {"api": [8080], "web": [8080], "edge": [8443, 9902, 9903]}
+PORTS = {"api": [8080], "web": [8080], "edge": [8443, 9902, 9903], "cache": [6379]}
 """The ports on which the pods of the stack listen."""
 FLOWS = {
     ("edge", "api", 8080),
     ("edge", "web", 8080),
+    ("api", "cache", 6379),
     ("stranger", "edge", 8443),
     *((part, "dns", 53) for part in (*PORTS, "stranger")),
     ("stranger", "dns", 8181),
 }
-"""Clients connect to the edge, the edge to services; what is in another namespace is open."""
+"""Clients connect to the edge, the edge to services, and a service to the resource that it needs;
+what is in another namespace is open."""
 
 
 def test_deploy_rollback_and_down_on_a_real_node(shop: Shop, tmp_path: Path) -> None:
@@ -69,8 +72,10 @@ def test_replaced_edge_pod_fails_no_request_and_cuts_no_stream(shop: Shop, tmp_p
     assert {e.kind for e in whole} == {"websocket", "events"}
 
 
-def test_network_policies_allow_only_what_the_stack_implies(shop: Shop) -> None:
+def test_network_policies_allow_only_what_the_stack_implies(shop: Shop, tmp_path: Path) -> None:
     node = shop.node
+    node_cache.prepare(shop, tmp_path)
+    shop.settings_of(cache=CACHE.format(storage="1Gi"))
     shop.release("v0")
     shop.run("up", "-e", "node", "--yes")
     node_objects.add_pause(node.cluster, "stranger")

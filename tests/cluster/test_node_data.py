@@ -1,27 +1,23 @@
-"""A chart with a database on a real node: `helm upgrade` to a larger size keeps its data."""
+"""Databases on a real node: `helm upgrade` to a larger size and a larger volume keep their data."""
 
 from __future__ import annotations
 
-import base64
 import subprocess
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from lapwing.load.client import Plan, running
 from lapwing.render.helm import secrets
-from tests.cluster import node_images
-from tests.cluster.control_plane import wait_until
+from tests.cluster import node_cache, node_images
+from tests.cluster.node_cache import CACHE, redis
 from tests.cluster.node_shop import TRAFFIC, Shop
 from tests.needs import require
 from tests.registries import Server
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1200), pytest.mark.xdist_group("node")]
 
-VOLUME = "/run/volumes/cache"
 LARGE = 128 * 2**20
-CACHE = "{kind: redis, storage: 1Gi, resources: {cpu: 50m, memory: 64Mi}}"
 LARGE_ENVIRONMENT = """\
   large:
     target: kubernetes
@@ -36,12 +32,11 @@ def test_helm_upgrade_to_a_larger_size_keeps_the_data(
     shop: Shop, registry: Server, tmp_path: Path
 ) -> None:
     helm = require("helm")
-    node_images.push_redis(registry, tmp_path)
+    node_cache.prepare(shop, tmp_path)
     node_images.push_curl(registry, tmp_path, secrets.IMAGE)
     node_images.push_openssl(registry, tmp_path, secrets.SIGNER)
-    add_volume(shop)
     larger = LARGE_ENVIRONMENT.format(registry=registry.host)
-    shop.settings_of(cache=CACHE, environments=larger)
+    shop.settings_of(cache=CACHE.format(storage="1Gi"), environments=larger)
     shop.release("v0")
     built = shop.json("image", "build", "-e", "node", "--push", "--plain-http")
     chart = tmp_path / "chart"
@@ -66,36 +61,26 @@ def test_helm_upgrade_to_a_larger_size_keeps_the_data(
     assert api_replicas(shop) == 3
 
 
-def add_volume(shop: Shop) -> None:
-    """Add a volume on the node that the user of Redis may write to."""
-    shop.node.run("mkdir", "--parents", "--mode=777", VOLUME)
-    spec = {
-        "capacity": {"storage": "1Gi"},
-        "accessModes": ["ReadWriteOnce"],
-        "hostPath": {"path": VOLUME},
-    }
-    volume: dict[str, Any] = {"apiVersion": "v1", "kind": "PersistentVolume", "spec": spec}
-    volume["metadata"] = {"name": "cache"}
-    shop.node.cluster.call("POST", "/api/v1/persistentvolumes", volume)
-
-
-def redis(shop: Shop, *command: str) -> str:
-    """Send a command to the Redis of the stack, with its password."""
-    password = base64.b64decode(shop.get("secrets/shop-cache")["data"]["password"]).decode()
-    address: str | None = None
-
-    def has_address() -> bool:
-        nonlocal address
-        pod = shop.get("pods/shop-cache-0") or {}
-        ready = {c["type"]: c["status"] for c in pod.get("status", {}).get("conditions", ())}
-        address = pod.get("status", {}).get("podIP") if ready.get("Ready") == "True" else None
-        return address is not None
-
-    wait_until(has_address, "Redis is ready")
-    call = ["redis-cli", "-h", str(address), *command]
-    environ = {**shop.environ, "REDISCLI_AUTH": password}
-    done = subprocess.run(call, env=environ, capture_output=True, text=True, check=True)
-    return done.stdout.strip()
+def test_volume_grows_while_its_database_serves(shop: Shop, tmp_path: Path) -> None:
+    """Only the file system is not resized: this node has no driver that could."""
+    node_cache.prepare(shop, tmp_path)
+    shop.settings_of(cache=CACHE.format(storage="1Gi"))
+    shop.release("v0")
+    shop.json("up", "-e", "node", "--yes")
+    assert redis(shop, "SET", "order", "17") == "OK"
+    pod = shop.get(f"pods/{node_cache.POD}")
+    shop.settings_of(cache=CACHE.format(storage="2Gi"))
+    with running(Plan(shop.edge(), TRAFFIC), tmp_path) as client:
+        client.wait_for_answers()
+        assert "from 1Gi to 2Gi" in shop.run("deploy", "-e", "node", "--yes").stderr
+        ledger = client.stop()
+    assert [(e.kind, e.failure, e.version) for e in ledger.failures] == []
+    assert redis(shop, "GET", "order") == "17"
+    same = shop.get(f"pods/{node_cache.POD}")
+    assert same["metadata"]["uid"] == pod["metadata"]["uid"]
+    assert [c["restartCount"] for c in same["status"]["containerStatuses"]] == [0]
+    [claim] = shop.get("persistentvolumeclaims")["items"]
+    assert claim["spec"]["resources"]["requests"]["storage"] == "2Gi"
 
 
 def api_replicas(shop: Shop) -> int:
