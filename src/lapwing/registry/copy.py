@@ -1,7 +1,7 @@
 """Copying an image between registries and layouts, without a daemon or a layer in memory.
 
-    root manifest -> the manifests below it -> their blobs -> the manifests, children first
-    -> referrers -> what the caller attaches -> the tags
+    root manifest, and meanwhile what the tags name -> the manifests below it -> their blobs
+    -> the manifests, children first -> referrers -> what the caller attaches -> the tags
 
 Tags are written last, so a tag always names a complete image, the new one or the one before. An
 interrupted copy has only added blobs that no tag names: a second run finds them there. The
@@ -81,7 +81,7 @@ async def copy_image(
     Raises RegistryError; then no tag was written, except those before the one that a registry
     refused.
     """
-    root = await source.manifest(reference)
+    root, named = await _look_up(source, reference, target, tags)
     if options.platforms:
         root = await _select_platforms(source, root, options.platforms)
     if expected and root.digest != expected:
@@ -91,15 +91,36 @@ async def copy_image(
             hint="Nothing was copied.",
         )
     run = _Copy(source, target, options, progress, CopyResult(root))
+    run.present = {digest: True for digest in named.values() if digest}
     await run.copy_tree(root, tagged=bool(tags))
     if not tags and isinstance(target, Layout):
         target.name_image(root, "")
     if options.attach is not None:
         await options.attach(root)
     for tag in tags:
-        await target.ensure_manifest(root, tag)
+        if named[tag] != root.digest:
+            await target.put_manifest(root, tag)
         run.result.tags.append(tag)
     return run.result
+
+
+async def _look_up(
+    source: Repository | Layout, reference: str, target: Repository | Layout, tags: Sequence[str]
+) -> tuple[Manifest, dict[str, str | None]]:
+    """Return the root manifest, and what each tag names at the target, by requests at once.
+
+    If both sides fail, the error is the source's.
+    """
+    root, named = await asyncio.gather(
+        source.manifest(reference),
+        asyncio.gather(*map(target.digest, tags)),
+        return_exceptions=True,
+    )
+    if isinstance(root, BaseException):
+        raise root
+    if isinstance(named, BaseException):
+        raise named
+    return root, dict(zip(tags, named, strict=True))
 
 
 class _Copy:
@@ -114,6 +135,8 @@ class _Copy:
         result: CopyResult,
     ) -> None:
         self.result = result
+        self.present: dict[str, bool] = {}
+        """Whether the target has a manifest, for each that was looked up."""
         self._source = source
         self._target = target
         self._options = options
@@ -173,8 +196,10 @@ class _Copy:
             return await self._source.manifest(reference, size)
 
     async def _is_present(self, digest: str) -> bool:
-        async with self._slots:
-            return await self._target.digest(digest) is not None
+        if digest not in self.present:
+            async with self._slots:
+                self.present[digest] = await self._target.digest(digest) is not None
+        return self.present[digest]
 
     def _visit(self, digest: str, size: int, depth: int) -> bool:
         """Return whether a manifest is still to be copied. Raises RegistryError for too many."""
