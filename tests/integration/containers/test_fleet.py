@@ -1,13 +1,14 @@
-"""FleetDM on one machine: the stack of this repository, in containers.
+"""FleetDM on one machine: the stack of this repository, in containers and as a process.
 
-Fleet's image cannot be pulled in a test. The image under its name has a script that does what Fleet
-does with its database (docs of "fleet prepare db", "fleet serve"): it refuses a schema that is too
-old. MySQL and Redis are the real servers, from Debian's packages, under the names of their images.
+Neither Fleet's image nor its program can be had in a test. A script does what Fleet does with its
+database (docs of "fleet prepare db", "fleet serve"): it refuses a schema that is too old. MySQL and
+Redis are the real servers, from Debian's packages, under the names of their images.
 """
 
 from __future__ import annotations
 
 import tarfile
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,7 +26,7 @@ STACK = Path(__file__).parents[3] / "stacks" / "fleetdm" / "lapwing.yaml"
 FLEET = """\
 #!/bin/sh
 ask() {
-  MYSQL_PWD=$FLEET_MYSQL_PASSWORD mysql -h "${FLEET_MYSQL_ADDRESS%:*}" \\
+  MYSQL_PWD=$FLEET_MYSQL_PASSWORD @CLIENT@ -h "${FLEET_MYSQL_ADDRESS%:*}" \\
     -P "${FLEET_MYSQL_ADDRESS#*:}" -u "$FLEET_MYSQL_USERNAME" -BN "$FLEET_MYSQL_DATABASE" -e "$1"
 }
 ask "CREATE TABLE IF NOT EXISTS migrations (version INT)" || exit 1
@@ -33,21 +34,33 @@ version=$(ask "SELECT COALESCE(MAX(version), 0) FROM migrations")
 case "$*" in
   "prepare db --no-prompt")
     ask "INSERT INTO migrations VALUES (@NEEDED@)" ;;
-  serve)
+  serve*)
     if [ "$version" -lt @NEEDED@ ]; then echo "Missing migrations"; exit 1; fi
-    mkdir /tmp/pages
-    echo ok >/tmp/pages/healthz
-    echo "@VERSION@ schema $version" >/tmp/pages/version
-    exec busybox httpd -f -p 8080 -h /tmp/pages ;;
+    pages=/tmp/fleet.$$
+    mkdir $pages
+    echo ok >$pages/healthz
+    echo "@VERSION@ schema $version" >$pages/version
+    exec @BUSYBOX@ httpd -f -p "${3:-8080}" -h $pages ;;
 esac
 """
 
 
-def import_fleet(docker: Docker, folder: Path, version: str, needed: int) -> None:
-    """Make an image of a version of Fleet that needs a version of the schema."""
-    script, archive = folder / "fleet", folder / "fleet.tar"
-    script.write_text(FLEET.replace("@VERSION@", version).replace("@NEEDED@", str(needed)))
+def write_fleet(script: Path, version: str, needed: int, root: str | None = None) -> None:
+    """Write a version of Fleet that needs a version of the schema.
+
+    Its tools are on its PATH, or in the file system `root`.
+    """
+    text = FLEET.replace("@VERSION@", version).replace("@NEEDED@", str(needed))
+    client = f"/usr/sbin/chroot {root} mysql" if root else "mysql"
+    busybox = f"{root}/usr/bin/busybox" if root else "busybox"
+    script.write_text(text.replace("@CLIENT@", client).replace("@BUSYBOX@", busybox))
     script.chmod(0o755)
+
+
+def import_fleet(docker: Docker, folder: Path, version: str, needed: int) -> None:
+    """Make an image of a version of Fleet."""
+    script, archive = folder / "fleet", folder / "fleet.tar"
+    write_fleet(script, version, needed)
     with tarfile.open(archive, "w") as files:
         files.add(require("mysql-root"), ".")
         files.add(script, "usr/local/bin/fleet")
@@ -91,3 +104,36 @@ def test_fleet_is_upgraded_with_downtime_only_after_consent(
     [backup] = fleet.where.json("backup", "list")
     assert {part["name"] for part in backup["parts"]} == {"mysql", "redis-master"}
     assert "must not run with a newer schema" in fleet.where.run("rollback", status=2).stderr
+
+
+def test_fleet_runs_as_a_process(docker: Docker, fleet: Deployed, tmp_path: Path) -> None:
+    """MySQL and Redis are containers. The program is not on the PATH: that is of the machine."""
+    program, root = tmp_path / "fleet", require("mysql-root")
+    readme = STACK.with_name("README.md").read_text()
+    environment = textwrap.dedent(
+        readme[readme.index("      binary:") : readme.index("Its URL is")]
+    )
+    text = STACK.read_text().replace("analysis: {window: 60s,", "analysis: {window: 1s,")
+    text += textwrap.indent(environment, "  ").replace("fleet serve --", f"{program} serve --")
+    text = text.replace("fleet prepare", f"{program} prepare")
+    with installation(tmp_path / "binary", **docker.environ) as where:
+        stack = Deployed(where, "fleetdm-stack")
+
+        def version() -> str:
+            return stack.get("/version", "binary.fleetdm-stack.localhost").text
+
+        where.write({"lapwing.yaml": text, "program/requirements.txt": ""})
+        try:
+            missing = where.run("up", "-e", "binary", status=1).stderr
+            assert f"exec: {program}: not found" in missing
+            write_fleet(program, "v4.93.0", 1, root)
+            where.run("up", "-e", "binary")
+            assert version() == "v4.93.0 schema 1\n"
+            write_fleet(program, "v4.94.0", 2, root)
+            where.write({"program/requirements.txt": "# v4.94.0\n"})
+            assert "Missing migrations" in where.run("deploy", "-e", "binary", status=1).stderr
+            assert version() == "v4.93.0 schema 1\n"
+            where.run("deploy", "-e", "binary", "--allow-downtime")
+            assert version() == "v4.94.0 schema 2\n"
+        finally:
+            where.call("down", "-e", "binary")
