@@ -3,7 +3,7 @@
     <id>/manifest.json   what a backup contains; without it, there is no backup
          <part>.tar.gz   <part>.tar.gz.age if the backup is encrypted
 
-A backup in a folder is written under a hidden name, and renamed when it is complete.
+A backup in a folder has a hidden name while it is written and while it is removed.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import errno
 import os
 import re
 import shlex
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -22,6 +23,8 @@ MANIFEST = "manifest.json"
 ID = re.compile(r"\d{8}T\d{6}Z")
 _FOLDER = ".backup-folder"
 """The file with the name of the folder that contains the backups."""
+_REMOVED = ".removed"
+"""The suffix of the hidden name of a backup while it is removed."""
 
 
 class Store(Protocol):
@@ -113,13 +116,15 @@ class FolderStore:
         files.sync_folder(self.work)
 
     def remove(self, backup: str) -> None:
-        """Remove a backup. Raises BackupError if a part of it stays."""
-        files.remove_tree(self.work / backup)
-        if (self.work / backup).exists():
-            raise BackupError(
-                f"{self.work / backup} could not be removed.",
-                hint="Check its permissions and mounts.",
-            )
+        """Remove a backup, and what could not be removed before. Raises BackupError."""
+        with suppress(FileNotFoundError):
+            (self.work / backup).rename(self.work / f".{backup}{_REMOVED}")
+        for each in sorted(self.work.glob(f".*{_REMOVED}")):
+            files.remove_tree(each)
+            if each.exists():
+                raise BackupError(
+                    f"{each} could not be removed.", hint="Check its permissions and mounts."
+                )
 
     @property
     def _missing(self) -> Path | None:
