@@ -7,6 +7,7 @@ saving is unknown. Where the estimate has a line for what an option avoids, the 
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -14,7 +15,8 @@ from decimal import Decimal
 from lapwing.cost.alternatives import is_production, with_settings
 from lapwing.cost.book import Book
 from lapwing.cost.estimate import estimate
-from lapwing.cost.ledger import Estimate, Line, cents, total
+from lapwing.cost.ledger import BillingScope, Estimate, Ledger, Line, cents, total
+from lapwing.cost.other_clouds import add_nodes, demand_of
 from lapwing.inventory.read import read
 from lapwing.stack.cloud import project_of
 from lapwing.stack.load import LoadedStack
@@ -44,11 +46,13 @@ def levers(stacks: Sequence[LoadedStack], book: Book) -> list[Lever]:
         return []
     return [
         *_spot(stacks, book, now),
+        *_pay_per_pod(stacks, book, now),
         *_commitments(stacks, book, now),
         *_scaling(now),
         *_tiers(now),
         *_second_slots(stacks, now),
         *_cdn(stacks, book, now),
+        *_nat(now),
         *_fewer_projects(stacks, book, now),
         *_scans(now),
     ]
@@ -74,6 +78,61 @@ def _spot(stacks: Sequence[LoadedStack], book: Book, now: Estimate) -> Iterator[
         "may be preempted at any time; not for production" + (loses_standby if has_managed else ""),
         used=used,
     )
+
+
+def _pay_per_pod(stacks: Sequence[LoadedStack], book: Book, now: Estimate) -> Iterator[Lever]:
+    """Compare with the nodes of GKE Standard that hold the pods, but for those on spot capacity."""
+    found = read([s for s in stacks if s.settings.cloud is not None and not s.settings.spot])
+    if not found.projects:
+        return
+    nodes: list[Line] = []
+    for project in found.projects:
+        ledger = Ledger(book, BillingScope("", project.identity, project.region), nodes)
+        add_nodes(ledger, "gcp", demand_of(found.members(project)))
+    names = {e.name for e in found.environments}
+    pods = [
+        line
+        for line in now.lines
+        if line.environment in names and (line.item.endswith(PODS) or line.part == "pods")
+    ]
+    types = [line.item.removeprefix("Nodes: ") for line in nodes if line.item.startswith("Nodes: ")]
+    yield _instead(
+        "pay per pod (Autopilot)",
+        (nodes, pods),
+        f"instead of nodes of GKE Standard ({', '.join(dict.fromkeys(types)) or 'unknown'}), which "
+        "the team would size and upgrade; without jobs",
+    )
+
+
+def _nat(now: Estimate) -> Iterator[Lever]:
+    """Compare with a public address for each node, which costs nothing for the data."""
+    nat = [line for line in now.lines if line.item.startswith("NAT")]
+    prices = {line.project: line.unit_price for line in nat if line.item == "NAT address"}
+    addresses = [
+        dataclasses.replace(
+            line,
+            low=None if price is None else cents((line.quantity or 0) * price),
+            high=None if price is None else cents((line.quantity_high or 0) * price),
+        )
+        for line in nat
+        if line.item == "NAT gateway"
+        for price in [prices[line.project]]
+    ]
+    if addresses:
+        note = "instead of a public address for each node"
+        yield _instead("shared NAT gateway", (addresses, nat), note)
+
+
+def _instead(name: str, lines: tuple[Sequence[Line], Sequence[Line]], note: str) -> Lever:
+    """Return an option in use: what the first lines cost more than the second."""
+    other, used = lines
+    if not all(line.known for line in (*other, *used)):
+        return Lever(name, None, None, f"{note}; no price is recorded", used=True)
+    saves = sorted(
+        total(getattr(x, end) for x in other) - total(getattr(x, end) for x in used)
+        for end in ("low", "high")
+    )
+    return Lever(name, saves[0], saves[1], note, used=True)
 
 
 def _commitments(stacks: Sequence[LoadedStack], book: Book, now: Estimate) -> Iterator[Lever]:

@@ -1,4 +1,6 @@
-"""The same environment on EKS (AWS) or AKS (Azure), for comparison only: Lapwing renders neither.
+"""Nodes that hold the pods of an environment, and the environment on EKS (AWS) or AKS (Azure).
+
+This is for comparison only: Lapwing renders neither nodes nor these clouds.
 
 Both bill nodes, not pods. The node is the cheapest x86 type with at least 4 GiB for the requests of
 all pods and controllers, of which at least two run. `low` is for the minimum number of replicas,
@@ -9,7 +11,7 @@ is a lower bound; MongoDB Atlas costs the same as on Google Cloud.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, Decimal
 
@@ -28,6 +30,8 @@ from lapwing.inventory.model import Environment, Pods, Project, StackInventory
 USABLE = Decimal("0.85")
 """The assumed share of a node that the system leaves for pods."""
 MIN_NODE_MEMORY = 4
+SHARED_CORE = "e2-medium"
+"""It has two vCPU for short peaks only: GKE leaves 0.94 of them for pods."""
 AZURE_DISK = 32
 """GiB of the only size of disk with a price."""
 GB = Decimal(10**9)
@@ -73,12 +77,12 @@ class Demand:
 def other_clouds(found: StackInventory, book: Book) -> Iterator[Estimate]:
     """Estimate the one environment of an inventory on the cluster of each other cloud."""
     [environment], [project] = found.environments, found.projects
-    demand = _demand(environment)
+    demand = demand_of([environment])
     for provider in PROVIDERS:
         location = provider.location(project.region)
         ledger = Ledger(book, BillingScope(environment.name, provider.product, location))
         ledger.add("cluster", f"{provider.product} cluster", f"cluster.{provider.key}", HOURS)
-        _add_nodes(ledger, provider, demand)
+        add_nodes(ledger, provider.key, demand)
         _add_disks(ledger, provider, environment)
         _add_network(ledger, provider, environment, project)
         _add_databases(ledger, environment, project)
@@ -91,11 +95,11 @@ def other_clouds(found: StackInventory, book: Book) -> Iterator[Estimate]:
         )
 
 
-def _demand(environment: Environment) -> Demand:
+def demand_of(environments: Sequence[Environment]) -> Demand:
     """Sum the requests of all pods, with a second slot of the largest service at the high end."""
-    pods = [p for p in environment.facts.pods if p.kind != "Job"]
+    pods = [p for e in environments for p in e.facts.pods if p.kind != "Job"]
     sums = []
-    for size, controllers in zip((_cpu, _memory), controller_requests([environment]), strict=True):
+    for size, controllers in zip((_cpu, _memory), controller_requests(environments), strict=True):
         second = max((size(p) * p.max for p in pods if p.second_slot_s > 0), default=Decimal(0))
         low, _, high = controllers
         low += sum((size(p) * p.min for p in pods), Decimal(0))
@@ -131,6 +135,7 @@ def _cheapest(book: Book, provider: str, location: str, demand: Demand) -> Machi
         if (m.provider, m.arm) == (provider, False)
         and location in m.locations
         and m.memory >= MIN_NODE_MEMORY
+        and m.name != SHARED_CORE
         and (m.cpu * USABLE >= cpu and m.memory * USABLE >= memory)
     ]
     return min(
@@ -140,9 +145,9 @@ def _cheapest(book: Book, provider: str, location: str, demand: Demand) -> Machi
     )
 
 
-def _add_nodes(ledger: Ledger, provider: Provider, demand: Demand) -> None:
+def add_nodes(ledger: Ledger, provider: str, demand: Demand) -> None:
     """Add the nodes with their disks."""
-    machine = _cheapest(ledger.book, provider.key, ledger.scope.region, demand)
+    machine = _cheapest(ledger.book, provider, ledger.scope.region, demand)
     if machine is None:
         note = "no type with a recorded price holds the largest pod"
         ledger.add_unpriced("nodes", "Nodes", "month", note)
@@ -151,10 +156,11 @@ def _add_nodes(ledger: Ledger, provider: Provider, demand: Demand) -> None:
     about = f"{machine.cpu} vCPU, {machine.memory.normalize():f} GiB; {USABLE:.0%} for pods"
     count = between(Decimal(nodes[0]), Decimal(nodes[1]))
     ledger.add_price("nodes", f"Nodes: {machine.name}", machine.price, count, about)
-    each = Decimal(1) if provider.key == "azure" else DISK
+    each = Decimal(1) if provider == "azure" else DISK
     low, expected, high = count
     disks = (low * each, expected * each, high * each)
-    ledger.add("nodes", "Node disks", f"disk.{provider.key}", disks)
+    price = "disk.balanced" if provider == "gcp" else f"disk.{provider}"
+    ledger.add("nodes", "Node disks", price, disks)
 
 
 def _add_disks(ledger: Ledger, provider: Provider, environment: Environment) -> None:

@@ -208,6 +208,7 @@ def test_cost_lists_savings_options(stack: Path, lapwing: Lapwing) -> None:
         "replicas scaled by load (in use)", "database tier scaled by load (in use)",
         "blue and green in one cluster (in use)", "CDN for static files (in use)",
         "one cluster instead of 2", "scan images in the pipeline",
+        "pay per pod (Autopilot) (in use)", "shared NAT gateway (in use)",
     }  # fmt: skip
     data = json.loads(lapwing("cost", "--output", "json")[1])
     (spot,) = (x for x in data["levers"] if x["name"] == "spot pods for staging")

@@ -152,3 +152,41 @@ def test_staging_on_spot_uses_spot_environment() -> None:
 )
 def test_is_production_by_name(name: str, expected: bool) -> None:
     assert is_production(name) is expected
+
+
+def test_pay_per_pod_is_compared_with_nodes_that_hold_the_pods() -> None:
+    # Of fleetdm: 1 + 0.25 vCPU of the databases, 2 to 4 of fleet, 2 to 4 edge pods and 0.1 of
+    # controllers: 3.55 to 5.75 vCPU, of which an e2-standard-2 leaves 1.7, so 3 to 4 nodes. One
+    # costs twice an e2-medium and has a disk of 20 GiB.
+    node = 2 * Decimal("0.03350571") * 730 + 20 * Decimal("0.10")
+    lever = found("fleetdm")["pay per pod (Autopilot)"]
+    lines = [
+        x
+        for x in estimate(read(stacks("fleetdm")), book()).lines
+        if x.item.endswith((": vCPU", ": memory", "storage of pods"))
+    ]
+    low = 3 * node - sum(x.low or 0 for x in lines)
+    high = 4 * node - sum(x.high or 0 for x in lines)
+    assert lever.used
+    assert (lever.low, lever.high) == tuple(
+        sorted(x.quantize(Decimal("0.01")) for x in (low, high))
+    )
+    assert "e2-standard-2" in lever.note
+
+
+def test_shared_nat_is_compared_with_a_public_address_for_each_node() -> None:
+    # Two nodes, 0.0014 an hour each, one address of 0.005, and 5 GiB of 0.045: 2.04 + 3.65 + 0.23;
+    # two addresses cost 7.30.
+    lever = found("company-inc")["shared NAT gateway"]
+    now = {x.item: x.low for x in estimate(read(stacks("company-inc")), book()).lines}
+    items = ("NAT gateway", "NAT address", "NAT: processed data")
+    assert sum(now[item] or 0 for item in items) == Decimal("2.04") + Decimal("3.65") + Decimal(
+        "0.23"
+    )
+    assert lever.used
+    assert (lever.low, lever.high) == (Decimal("7.30") - Decimal("5.92"),) * 2
+
+
+def test_savings_of_pods_and_nat_are_unknown_without_prices() -> None:
+    levers = found("region-without-prices")
+    assert levers["pay per pod (Autopilot)"].low is None
