@@ -21,6 +21,7 @@ from lapwing.design.parts import Bullets, Document, Paragraph, Table
 from lapwing.design.subject import Subject
 from lapwing.stack.load import LoadedStack
 from tests.unit.design.evidence import DECISION_EVIDENCE, EVIDENCE, LABEL_EVIDENCE, Rendered
+from tests.unit.design.recovery import UNITS, recoveries
 from tests.unit.design.subjects import made, subjects
 
 ALL = subjects()
@@ -206,3 +207,30 @@ def test_database_without_an_allowed_connection_is_left_out() -> None:
     facts = dataclasses.replace(subject.facts, flows=())
     environment = dataclasses.replace(subject.environment, facts=facts)
     assert list(dataclasses.replace(subject, environment=environment).uses(part)) == []
+
+
+@pytest.mark.parametrize(("loaded", "subject"), ALL, ids=NAMES)
+def test_recovery_of_each_database_is_what_the_rendered_files_have(
+    loaded: LoadedStack, subject: Subject
+) -> None:
+    rows = {r[0]: r[3:] for part in data(subject) if isinstance(part, Table) for r in part.rows}
+    expected = recoveries(Rendered.of(loaded))
+    assert rows.keys() == expected.keys()
+    for name, (storage, backup, point, restore) in rows.items():
+        wanted = expected[name]
+        size = f"{storage[:-2]} {storage[-2:]}".split() if storage != "-" else None
+        mib = None if size is None else float(size[0]) * UNITS[size[1]]
+        assert mib == wanted.storage_mib, name
+        assert all(word.removeprefix("@") in backup for word in wanted.schedule), name
+        assert backup.startswith("none") == (not wanted.schedule), name
+        window = f"any moment of {wanted.window_days} days" if wanted.window_days else "last "
+        assert point.startswith(window) if wanted.schedule else point == "none", name
+        assert ("failover" in restore) == wanted.standby, name
+        assert ("`lapwing restore`" in restore) == wanted.verb, name
+        made_outside = bool(wanted.schedule) and rendered_outside(subject, name)
+        assert ("a restore" in restore) == made_outside, name
+
+
+def rendered_outside(subject: Subject, name: str) -> bool:
+    """Whether a provider runs the database, not a pod or the machine."""
+    return not subject.on_machine and name not in {p.part for p in subject.data}

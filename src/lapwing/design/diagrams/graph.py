@@ -34,6 +34,8 @@ from lapwing.errors import LapwingError
 SLOTS = (("blue", "#4c78a8", PAPER), ("green", "#d9efdf", INK))
 _NAME, _LINE, _LABEL, _FRAME = 10.5, 9.0, 8.5, 9.5
 _LEADING, _PAD, _SLOT = 1.32, 7.0, 13.0
+_BELOW = 2.5
+"""The points between an icon and the line below it."""
 _LEAST, _MOST = 74.0, 168.0
 _MARGIN, _HEAD = 14.0, 30.0
 _APART = "10"
@@ -191,6 +193,7 @@ def _size(node: Node) -> Point:
         for text, size, bold in texts
     )
     height = sum(size * _LEADING for _, size, _ in texts) + (_SLOT + 4 if node.slots else 0)
+    height += _BELOW if node.icon else 0
     return max(_LEAST, widest + 2 * _PAD), height + 2 * _PAD
 
 
@@ -228,9 +231,10 @@ def _box(node: Node, found: Any, at: Any) -> Iterator[Shape]:
     stroke = TINTS[node.tint][1]
     yield Rect(left, top, width, height, PAPER, stroke)
     yield from icon(node.icon, left + _PAD, top + _PAD, stroke)
-    line = top + _PAD
+    line, below = top + _PAD, _BELOW if node.icon else 0
     for text, size, bold in _texts(node):
-        line += size * _LEADING
+        line += size * _LEADING + (0 if bold else below)
+        below = below if bold else 0
         start = left + _PAD + (SIZE + 5 if bold and node.icon else 0)
         yield Text(start, line - size * 0.3, text, size, bold, INK if bold else QUIET)
     if node.slots:
