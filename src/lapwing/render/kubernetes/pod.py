@@ -27,6 +27,9 @@ from lapwing.system.shell import with_exec
 
 PRE_STOP_S = 5
 """How long a terminating pod still serves, until no node sends it new connections."""
+RELEASE_LABELS = ("pod-template-hash", "rollouts-pod-template-hash")
+"""Labels of pods that differ between releases; a pod has the one of its Deployment or Rollout.
+Source: Kubernetes documentation, Pod Topology Spread Constraints, `matchLabelKeys` (from 1.27)."""
 DEFAULT_CPU = 0.1
 """The CPU of a container whose service states none."""
 DEFAULT_TMP_BYTES = 256 * 2**20
@@ -338,13 +341,17 @@ def _probe(service: Service, path: str | None, host: Tree) -> dict[str, Tree]:
 
 
 def spread(part: str) -> list[Tree]:
-    """Spread the pods of one service over zones and nodes, if there are several."""
+    """Spread the pods of one release of a service over zones and nodes, if there are several.
+
+    Pods of the release that is replaced do not count: a new slot would be placed around them.
+    """
     return [
         {
             "maxSkew": 1,
             "topologyKey": key,
             "whenUnsatisfiable": "ScheduleAnyway",
             "labelSelector": {"matchLabels": selector(part)},
+            "matchLabelKeys": list(RELEASE_LABELS),
         }
         for key in ("topology.kubernetes.io/zone", "kubernetes.io/hostname")
     ]
