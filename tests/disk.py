@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +24,16 @@ class Disk:
                     file.write(bytes(4096))
             except OSError:
                 pass
+
+    def shrink(self, free: int) -> None:
+        """Give the disk the size that leaves `free` bytes."""
+        found = os.statvfs(self.folder)
+        self.resize(str((found.f_blocks - found.f_bfree) * found.f_frsize + free))
+
+    def resize(self, size: str) -> None:
+        """Give the disk another size."""
+        options = ["-o", f"remount,size={size}", str(self.folder)]
+        subprocess.run(["mount", *options], check=True)
 
     def free(self) -> None:
         """Free all that was filled."""

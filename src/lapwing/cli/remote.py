@@ -112,9 +112,8 @@ def run_on_server(
     to = Connection(address, context.settings.environ or os.environ)
     _greet(context, to, environment)
     if sends_source:
-        with context.printer.working(f"sending the source to {address}"):
-            snapshot = snapshot or source.take(folder, to.environ)
-            source.send(folder, snapshot, file.stack, environment, to)
+        snapshot = snapshot or source.take(folder, to.environ)
+        _send(context, to, snapshot, file.stack, environment)
     request = receive.Request(
         arguments=without_place(click.get_current_context().find_root(), arguments, directory),
         stack=file.stack,
@@ -144,6 +143,26 @@ def _greet(context: Context, to: Connection, environment: str) -> None:
             f"`lapwing server setup -e {environment}` to upgrade it.",
             style="yellow",
         )
+
+
+def _send(
+    context: Context, to: Connection, snapshot: Snapshot, stack: str, environment: str
+) -> None:
+    """Send a snapshot, again after a lost connection. Raises LapwingError."""
+    from lapwing.errors import ServerConnectionError
+    from lapwing.server import source
+
+    folder = context.stack_file.path.parent
+    for is_last in (False, True):
+        try:
+            with context.printer.working(f"sending the source to {to.host}"):
+                source.send(folder, snapshot, stack, environment, to)
+        except ServerConnectionError:
+            if is_last:
+                raise
+            _reconnect(context, to, environment, resume=True)
+        else:
+            return
 
 
 def _reconnect(context: Context, to: Connection, environment: str, *, resume: bool) -> None:

@@ -17,28 +17,19 @@ import pytest
 
 from lapwing.agent import processes
 from lapwing.observed import agent
+from tests.clock import make
 from tests.deployed import until
 from tests.installation import installation
 from tests.integration.faults.ship import Ship, Watchers
 
 pytestmark = [pytest.mark.timeout(300), pytest.mark.xdist_group("runtime-clock")]
 YEAR = 365 * 86400
-CLOCK = """
-import pathlib, time
-system, system_ns = time.time, time.time_ns
-jump = lambda: float(pathlib.Path(__file__).with_name("jump").read_text() or 0)
-time.time = lambda: system() + jump()
-time.time_ns = lambda: system_ns() + int(jump() * 1e9)
-"""
 
 
 @pytest.fixture(scope="module")
 def clock(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The file that says by how many seconds the clock is wrong."""
-    folder = tmp_path_factory.mktemp("clock")
-    (folder / "sitecustomize.py").write_text(CLOCK)
-    (folder / "jump").write_text("0")
-    return folder / "jump"
+    return make(tmp_path_factory.mktemp("clock"))
 
 
 @pytest.fixture(scope="module")

@@ -1,11 +1,19 @@
-"""Deployments to two servers at once, under load, while connections are cut."""
+"""Deployments to two servers at once, under load, with a fault in the middle of each.
+
+cut      every SSH connection of both servers ends in a state of the rollout
+reboot   the second server loses its power in that state, outside of its load
+disk     the disk of the first server is full
+clock    the clock of the first server is wrong by an hour
+upgrade  the agent and Envoy of the first server are replaced
+"""
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -14,7 +22,8 @@ import pytest
 from lapwing.load.client import Client, Plan, running
 from lapwing.load.record import Ledger
 from lapwing.load.worker import Traffic
-from tests.deployed import until
+from tests import clock
+from tests.disk import Disk, mounted
 from tests.installation import installation
 from tests.integration.server.conftest import STACK, Laptop, make_key
 from tests.integration.server.machines import Machine
@@ -23,9 +32,18 @@ from tests.needs import require
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("server"), pytest.mark.timeout(7200)]
 DEPLOYMENTS = int(os.environ.get("LAPWING_TEST_DEPLOYMENTS", "6"))
-"""How many deployments, on both servers together."""
+"""How many deployments at least, on both servers together."""
 STEPS = ("building", "starting", "analysing", "resources", "switching", "succeeded")
-"""When the connection is cut: before the commit, or when the rollout enters this state."""
+"""The states: before the commit, or when the rollout enters this state."""
+FAULTS = [
+    ("cut", "building"), ("reboot", "analysing"), ("disk", "full"), ("clock", "3600"),
+    ("upgrade", "agent"), ("cut", "starting"), ("reboot", "building"), ("cut", "analysing"),
+    ("reboot", "starting"), ("clock", "-3600"), ("cut", "resources"), ("reboot", "resources"),
+    ("cut", "switching"), ("reboot", "switching"), ("cut", "succeeded"), ("reboot", "succeeded"),
+]  # fmt: skip
+DISK = "4g"
+FREE = 64 * 2**20
+"""How many bytes a disk has free before it is filled."""
 TRAFFIC = (
     Traffic(kind="new", path="/", interval=0.1),
     Traffic(kind="keep-alive", path="/", interval=0.1),
@@ -35,14 +53,18 @@ TRAFFIC = (
 class Server(Laptop):
     """One of the servers, seen from a laptop that knows both."""
 
-    def __init__(self, environment: str, laptop: Laptop, machine: Machine) -> None:
+    def __init__(self, environment: str, laptop: Laptop, machine: Machine, disk: Disk) -> None:
         self.environment, self.where, self.machine = environment, laptop.where, machine
-        self.laptop = laptop
+        self.laptop, self.disk = laptop, disk
         self.failures: list[tuple[str, str | None]] = []
         self.sent = 0
-        self.cuts = 0
+        self.faults: list[tuple[str, str]] = []
         self._exit = ExitStack()
         self.client: Client
+
+    @property
+    def clock(self) -> Path:
+        return self.machine.root / "clock/jump"
 
     @property
     def events(self) -> Path:
@@ -63,15 +85,22 @@ class Server(Laptop):
 
     def cut(self) -> None:
         """End every SSH connection, as a network that fails does; sshd keeps listening."""
-        self.cuts += 1
         self.machine.run("pkill -KILL -f '[s]shd: (root|lapwing)' || true")
+
+    def reboot(self) -> None:
+        self.machine.power_off()
+        self.machine.boot()
 
     def deploy(self) -> subprocess.Popen[str]:
         return self.where.begin("deploy", "-e", self.environment)
 
 
-def cut_in(servers: list[Server], commands: list[subprocess.Popen[str]], step: str) -> None:
-    """Cut the connections of each server when its rollout enters a state, while it deploys."""
+def during(
+    servers: list[Server], commands: list[subprocess.Popen[str]], fault: tuple[str, str],
+    act: Callable[[Server], None],
+) -> None:  # fmt: skip
+    """Do something to each server when its rollout enters the state of the fault."""
+    step = fault[1]
     offsets = {s.environment: s.events.stat().st_size for s in servers}
     waiting = dict(zip(servers, commands, strict=True))
     if step == "building":
@@ -80,25 +109,84 @@ def cut_in(servers: list[Server], commands: list[subprocess.Popen[str]], step: s
         for server, command in list(waiting.items()):
             seen = server.events.read_bytes()[offsets[server.environment] :]
             if step == "building" or f'"state":"{step}"'.encode() in seen:
-                server.cut()
+                act(server)
+                server.faults.append(fault)
             elif command.poll() is None:
                 continue
             del waiting[server]
         time.sleep(0.02)
 
 
+def finish(server: Server, command: subprocess.Popen[str], *, may_fail: bool) -> None:
+    """Wait for a deployment. If it ended before its commit, it is run again."""
+    out, err = command.communicate(timeout=600)
+    assert "Traceback" not in err, err
+    if may_fail and command.returncode:
+        assert "The connection to " in err, err
+        server.where.run("deploy", "-e", server.environment)
+    else:
+        assert command.returncode == 0, out + err
+
+
+def fail_on_a_full_disk(server: Server) -> None:
+    """Deploy to a server without free space: that fails, and changes nothing."""
+    server.disk.shrink(FREE)
+    server.disk.fill()
+    out, err = server.deploy().communicate(timeout=600)
+    server.disk.free()
+    server.disk.resize(DISK)
+    assert "Traceback" not in err, err
+    assert "No space" in err or "disk is full" in err, out + err
+
+
+def round_of(servers: list[Server], fault: tuple[str, str], folder: Path) -> None:
+    """Deploy to both servers, with a fault."""
+    one, other = servers
+    kind, detail = fault
+    is_early = detail == "building"
+    if kind == "disk":
+        fail_on_a_full_disk(one)
+        one.faults.append(fault)
+    elif kind == "clock":
+        one.clock.write_text(detail)
+        one.faults.append(fault)
+    elif kind == "reboot":
+        other.end_load()
+    commands = [server.deploy() for server in servers]
+    if kind == "cut":
+        during(servers, commands, fault, Server.cut)
+    elif kind == "reboot":
+        during([other], commands[1:], fault, Server.reboot)
+        one.laptop.know([s.machine for s in servers])
+    elif kind == "upgrade":
+        upgrade(one, folder / "upgrade")
+        one.faults.append(fault)
+    for server, command in zip(servers, commands, strict=True):
+        is_hit = kind == "cut" or (kind == "reboot" and server is other)
+        finish(server, command, may_fail=is_early and is_hit)
+    if kind == "reboot":
+        other.begin_load(folder / "again")
+    one.clock.write_text("0")
+
+
 @pytest.fixture(scope="module")
 def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Server]]:
     """Two servers that are set up from one laptop, which has deployed to both."""
     parts, folder = Path(require("server")), tmp_path_factory.mktemp("two")
+    require("tmpfs")
     with ExitStack() as stack:
-        machines = []
+        machines, disks = [], []
         key = make_key(folder / "id")
         for number in (1, 2):
-            address = f"127.0.0.{number}"
-            made = Machine(folder / f"m{number}", parts, 200 + number + os.getpid() % 100, address)
+            address, place = f"127.0.0.{number}", folder / f"m{number}"
+            disks.append(stack.enter_context(mounted(place, DISK)))
+            made = Machine(place, parts, 200 + number + os.getpid() % 100, address)
             stack.callback(made.remove)
             made.allow(key)
+            for name in ("clock", "etc/lapwing"):
+                (made.root / name).mkdir()
+            clock.make(made.root / "clock")
+            (made.root / "etc/lapwing/environment.local").write_text("PYTHONPATH=/clock\n")
             made.boot()
             machines.append(made)
         where = stack.enter_context(installation(tmp_path_factory.mktemp("laptop-of-two")))
@@ -114,46 +202,29 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Server]]:
                 env=where.environ, input="a-secret-value", text=True, check=True,
             )  # fmt: skip
             where.run("deploy", "-e", name)
-        pairs = zip(("vps", "qa"), machines, strict=True)
-        yield [Server(name, laptop, machine) for name, machine in pairs]
+        pairs = zip(("vps", "qa"), machines, disks, strict=True)
+        yield [Server(name, laptop, machine, disk) for name, machine, disk in pairs]
 
 
-def test_no_request_fails_on_two_servers_while_connections_are_cut(
-    servers: list[Server], tmp_path: Path
-) -> None:
-    """An upgrade of one agent, and a reboot of the other server, are in between. The reboot is
-    outside of the load."""
-    one, other = servers
-    rounds = max(2, DEPLOYMENTS // 2)
+def test_no_request_fails_on_two_servers_with_faults(servers: list[Server], tmp_path: Path) -> None:
+    one, _ = servers
+    began = time.monotonic()
+    rounds = max(3, DEPLOYMENTS // 2)
     for server in servers:
         server.begin_load(tmp_path / server.environment)
-    for number in range(rounds):
+    for number, fault in enumerate(itertools.islice(itertools.cycle(FAULTS), rounds)):
+        print(f"round {number} of {rounds}: {' '.join(fault)}", flush=True)
         version = f"round {number}"
         one.write(version)
-        commands = [server.deploy() for server in servers]
-        step = STEPS[number % len(STEPS)]
-        cut_in(servers, commands, step)
-        for server, command in zip(servers, commands, strict=True):
-            out, err = command.communicate(timeout=600)
-            assert "Traceback" not in err
-            if step == "building" and command.returncode:
-                # It was cut before it had committed anything, and is run again.
-                assert "The connection to " in err
-                server.where.run("deploy", "-e", server.environment)
-            else:
-                assert command.returncode == 0, out + err
+        folder = tmp_path / f"round-{number}"
+        folder.mkdir()
+        round_of(servers, fault, folder)
         for server in servers:
             assert server.ask() == version
-        if number == rounds // 2:
-            upgrade(one, tmp_path / "upgrade")
-            other.end_load()
-            other.machine.power_off()
-            other.machine.boot()
-            one.laptop.know([s.machine for s in servers])
-            until(lambda found=version: other.ask() == found, "the stack after the reboot")
-            other.begin_load(tmp_path / "again")
+            print(f"  {server.environment}: {server.faults[-1:]}", flush=True)
     for server in servers:
         server.end_load()
-    print({s.environment: {"sent": s.sent, "cuts": s.cuts} for s in servers})
+        print(server.environment, server.sent, "requests;", len(server.faults), "faults")
+    print(f"{2 * rounds} deployments in {time.monotonic() - began:.0f} s")
     assert [s.failures for s in servers] == [[], []]
-    assert all(s.sent > 100 and s.cuts for s in servers)
+    assert all(s.sent > 100 and s.faults for s in servers)
