@@ -5,7 +5,8 @@
 
 Every commit since the last accepted one has to be signed. Signatures of the newest one only, as
 Flux and Argo CD check them, would accept a change that another user pushed before it: a later,
-signed commit of CI is made on top of it.
+signed commit of CI is made on top of it. While none was accepted, these are the commits from the one
+that wrote the document of the environment: older ones have no effect on what is deployed.
 """
 
 from __future__ import annotations
@@ -30,12 +31,20 @@ REASONS = {
 """What git reports of a signature as `%G?`. Source: git-log(1)."""
 
 
-def check(repository: DesiredRepository, head: str, accepted: str | None, signers: str) -> None:
-    """Check the commits after `accepted` up to `head`; without `accepted`, only `head`.
+def check(
+    repository: DesiredRepository,
+    head: str,
+    accepted: str | None,
+    written: str | None,
+    signers: str,
+) -> None:
+    """Check the commits after `accepted` up to `head`; without `accepted`, those since `written`.
 
-    Raises DesiredStateError for the first one without the signature of a signer.
+    `written` is the newest commit that changed the document of the environment, which is checked as
+    well. Raises DesiredStateError for the first one without the signature of a signer.
     """
-    commits = [f"{accepted}..{head}"] if accepted else ["-1", head]
+    since = accepted or f"{written or head}^@"  # The parents of a commit, see gitrevisions(7).
+    commits = [head, f"^{since}"]
     with tempfile.TemporaryDirectory(prefix="lapwing-signers-") as temporary:
         settings, environ, good = _configure(signers, Path(temporary))
         found = repository.git.text(
@@ -44,12 +53,14 @@ def check(repository: DesiredRepository, head: str, accepted: str | None, signer
         )  # fmt: skip
     for commit, state in map(str.split, found.splitlines()):
         if state not in good:
-            base = accepted[:12] if accepted else "an earlier commit"
+            again = "ship a new commit with a signing key"
+            if accepted:
+                again = f"set the branch back to {accepted[:12]} (a force-push to it is accepted) "
+                again += "and ship again with a signing key"
             raise DesiredStateError(
                 f"Commit {commit[:12]} of the desired state {REASONS.get(state, 'is invalid')}.",
-                hint="Nothing was changed. Set the branch back to "
-                f"{base} (a force-push to it is accepted) and ship again with a signing key, or "
-                "correct `signers` and run `lapwing agent pull -e NAME` again.",
+                hint=f"Nothing was changed. Correct it: {again}, or correct `signers` and run "
+                "`lapwing agent pull -e NAME` again.",
             )
 
 

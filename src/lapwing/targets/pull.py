@@ -51,7 +51,7 @@ def pull(settings: Settings, ref: EnvironmentRef, source: Source) -> None:
     settings = dataclasses.replace(settings, environ={**settings.environ, **variables})
     remote = Remote(source.url, settings.remotes, settings.environ)
     remote.fetch()
-    head = _check_head(remote, source, state, ref.environment)
+    head = _check_head(remote, source, state, ref)
     document = remote.repository.read(*where, head)
     if document is None or document.target != "machine":
         raise DesiredStateError(
@@ -74,9 +74,10 @@ def pull(settings: Settings, ref: EnvironmentRef, source: Source) -> None:
     observed.set_state(settings, *where, state)
 
 
-def _check_head(remote: Remote, source: Source, state: State, environment: str) -> str:
+def _check_head(remote: Remote, source: Source, state: State, ref: EnvironmentRef) -> str:
     """Return the newest commit, if its history and signatures are accepted."""
     repository, head = remote.repository, remote.repository.head()
+    environment = ref.environment
     if head is None:
         raise DesiredStateError(
             f"{remote.redacted_url} has no branch `main`.",
@@ -90,7 +91,8 @@ def _check_head(remote: Remote, source: Source, state: State, environment: str) 
             f"run `lapwing agent pull -e {environment}` on the machine to accept the new history.",
         )
     if source.signers is not None and head != state.accepted:
-        signatures.check(repository, head, state.accepted, source.signers)
+        written = repository.newest(ref.stack, environment)
+        signatures.check(repository, head, state.accepted, written, source.signers)
     return head
 
 

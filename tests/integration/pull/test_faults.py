@@ -129,6 +129,26 @@ def test_first_commit_has_to_be_signed(signed: Pair, remote: Path) -> None:
     assert "is not signed" in signed.refused()
 
 
+def test_first_document_has_to_be_signed(signed: Pair, remote: Path, tmp_path: Path) -> None:
+    """Also if the newest commit is signed. Commits before the document are not checked."""
+    commit_unsigned(remote)
+    signed.ship("two")
+    signed.register()
+    assert signed.pull() == 0
+    clone = tmp_path / "clone"
+    subprocess.run(["git", "clone", "-q", remote, clone], check=True)
+    path = clone / "shop/production/document.json"
+    path.write_text(path.read_text() + "\n")
+    key = ("-c", "gpg.format=ssh", "-c", f"user.signingKey={tmp_path / 'key'}")
+    there = ("--work-tree", str(clone))
+    git(clone / ".git", *there, "commit", "-q", "-a", "-m", "by hand")
+    git(clone / ".git", *there, *key, "commit", "-q", "-S", "--allow-empty", "-m", "by a signer")
+    git(clone / ".git", "push", "-q")
+    unsigned = git(remote, "rev-parse", "main^")
+    signed.register()
+    assert f"Commit {unsigned[:12]} of the desired state is not signed." in signed.refused()
+
+
 def test_signature_of_another_commit_is_refused(signed: Pair, remote: Path) -> None:
     """The signature is that of the commit before, with another tree."""
     raw = git(remote, "cat-file", "commit", "main")
