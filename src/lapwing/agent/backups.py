@@ -146,7 +146,7 @@ class Backups:
         for name, resource in self._data_of():
             reason = None
             if resource is not None:
-                reason = data_copies.reason_left_out(self.settings, self.document, name, resource)
+                reason = data_copies.reason_left_out(resource)
             if reason is None and name not in (there or ()):
                 if not (self.data / name).is_dir():
                     reason = "it has no data yet"
@@ -289,9 +289,9 @@ class Backups:
             data_copies.copy_redis(name, environment, port, password, scratch / "snapshot")
             # Redis reads a snapshot at the beginning of an append-only file.
             archive.add(scratch / "snapshot", "data/appendonly.aof")
-        elif resource.provider == "container":
+        elif dumps.has_tool(resource):
             owner = Owner(stack, environment, name, servers.LABEL)
-            dumps.dump(self.settings, owner, resource.kind, scratch / dumps.FILE)
+            dumps.dump(self.settings, owner, resource, scratch / dumps.FILE)
             archive.add(scratch / dumps.FILE, dumps.FILE)
         else:
             return login, data_copies.add_files(archive, source / "data", "data/", scratch)

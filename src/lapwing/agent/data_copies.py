@@ -1,8 +1,8 @@
 """Copy data of each kind consistently while its program keeps running.
 
 Redis sends a snapshot, as it does to a replica; SQLite files, also those of FerretDB, are copied by
-SQLite's backup API; other files are copied one after the other. PostgreSQL is dumped in its
-container (`resources/dumps.py`). Other databases are left out, each with the reason.
+SQLite's backup API; other files are copied one after the other. Other databases are dumped
+(`resources/dumps.py`, `resources/mongod.py`), or left out, with the reason.
 """
 
 from __future__ import annotations
@@ -17,14 +17,10 @@ from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
 
-from lapwing.agent.container_request import name_of
-from lapwing.agent.processes import Owner
-from lapwing.agent.resources import dumps
-from lapwing.agent.resources.servers import LABEL
+from lapwing.agent.resources import mongod
 from lapwing.errors import BackupError
 from lapwing.observed.status import LeftOut
-from lapwing.plan.model import Document, Resource
-from lapwing.settings import Settings
+from lapwing.plan.model import Resource
 
 SNAPSHOT_TIMEOUT_S = 600.0
 LOCKED_TIMEOUT_S = 60.0
@@ -36,20 +32,12 @@ _TABLES = "SELECT name FROM sqlite_master WHERE type = 'table' AND sql LIKE 'CRE
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
-def reason_left_out(
-    settings: Settings, document: Document, name: str, resource: Resource
-) -> str | None:
+def reason_left_out(resource: Resource) -> str | None:
     """Return why a database cannot be copied, and what to use instead; None if it can be."""
-    if resource.provider == "container":
-        if resource.kind == "redis" or resource.kind in dumps.TOOLS:
-            return None
-        owner = Owner(document.stack, document.environment, name, LABEL)
-        container = name_of(f"{settings.home}|{owner}")
-        return f"in a container: dump it with `docker exec {container} mongodump`"
     if resource.provider == "url":
         return "at a URL: back it up where it runs"
-    if Path(resource.program or "").name == "mongod":
-        return "mongod cannot be copied while it runs: dump it with `mongodump`"
+    if mongod.runs(resource) and (tool := mongod.missing()) is not None:
+        return f"mongod cannot be copied without {tool}: install the MongoDB Database Tools"
     return None
 
 

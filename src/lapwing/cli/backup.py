@@ -44,8 +44,8 @@ def command(
 
     ACTION is `create` (default), `list` or `verify`; `verify` restores BACKUP (default: the newest)
     into a scratch folder, on Kubernetes in a new pod, and checks it. Services keep running. On a
-    machine, MongoDB in containers, mongod, and databases at a URL are not backed up; the output
-    lists them. On Kubernetes, only the databases in the cluster are backed up.
+    machine, databases at a URL are not backed up; the output lists them. On Kubernetes, only the
+    databases in the cluster are backed up.
     """
     from lapwing.cli import present
     from lapwing.targets.base import ClusterOptions

@@ -29,7 +29,7 @@ from lapwing.agent.backup_manifest import Manifest, Part
 from lapwing.agent.backups import VOLUME, Backups, password_of
 from lapwing.agent.ports import free_port
 from lapwing.agent.processes import Owner
-from lapwing.agent.resources import dumps, images, kinds, launches, servers
+from lapwing.agent.resources import dumps, images, kinds, launches, mongod, servers
 from lapwing.agent.restores import Restores, Restoring, inode
 from lapwing.agent.scratch_folders import VERIFY, scratch_folder
 from lapwing.desired.history import outcome
@@ -87,7 +87,7 @@ def verify(backups: Backups, manifest: Manifest) -> Iterator[CheckResult]:
                 if part.image is not None:
                     seen += load(backups, part, folder)
                 elif part.program is not None:
-                    seen += _check_server(backups, part, folder)
+                    seen += _check_program(backups, part, folder)
             except (LapwingError, OSError) as error:
                 passed = False
                 yield CheckResult(check, False, str(error))
@@ -122,6 +122,8 @@ def restore(
                 restores.unpack(manifest, part, restores.unpacked(part))
                 if part.image is not None:
                     load(backups, part, restores.unpacked(part))
+                elif mongod.is_mongod(part.program):
+                    _check_program(backups, part, restores.unpacked(part))
             return _switch(target, restores, manifest, part)
         except BaseException:
             remove_tree(restores.unpacked(part))
@@ -272,9 +274,15 @@ def load(backups: Backups, part: Part, folder: Path) -> str:
     return f", {container.image} starts{seen}"
 
 
-def _check_server(backups: Backups, part: Part, folder: Path) -> str:
-    """Start the server program on restored data, until it responds. Raises BackupError."""
+def _check_program(backups: Backups, part: Part, folder: Path) -> str:
+    """Start the server program on restored data, until it responds; load the dump of a mongod.
+
+    Raises BackupError.
+    """
     assert part.program is not None
+    is_dump = mongod.is_mongod(part.program)
+    if is_dump:
+        (folder / "data").mkdir()
     password = password_of(backups.settings, backups.document, part.name, part.login)
     port = free_port(set())
     try:
@@ -306,6 +314,12 @@ def _check_server(backups: Backups, part: Part, folder: Path) -> str:
             if process.poll() is not None or time.monotonic() > until:
                 raise BackupError(f"{Path(part.program).name} does not start on the data.")
             time.sleep(0.1)
+        if is_dump:
+            mongod.load(part.name, port, folder / dumps.FILE)
+            process.terminate()  # It writes its data.
+            process.wait(servers.STOP_GRACE_S)
+    except subprocess.TimeoutExpired as error:
+        raise BackupError(f"{Path(part.program).name} does not stop after the restore.") from error
     finally:
         process.kill()
         process.wait()

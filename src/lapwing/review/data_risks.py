@@ -23,8 +23,7 @@ _REDIS_COMMAND = re.compile(r"(\S*/)?(redis|valkey)-server\b")
 _REDIS_LIMIT = re.compile(r"maxmemory\b|\S+\.conf\b")
 """A limit, or a file that may have one."""
 ON_MACHINE = (
-    "`backup` of the environment omits databases at a URL, MongoDB in containers, and mongod; "
-    "`lapwing status` lists what is left out."
+    "`backup` of the environment omits databases at a URL; `lapwing status` lists what is left out."
 )
 """The server of a database is chosen at a deployment, so a review does not know it."""
 

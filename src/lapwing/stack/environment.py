@@ -303,9 +303,8 @@ class Environment(StrictModel):
     )
     backup: Annotated[Backup | None, short_form("every", str | Backup)] = Field(
         None,
-        description="Scheduled backups: on a machine of volumes and databases, except MongoDB in "
-        "containers, mongod, and databases at a URL; on Kubernetes of the databases in the "
-        "cluster.",
+        description="Scheduled backups: on a machine of volumes and databases, except databases at "
+        "a URL; on Kubernetes of the databases in the cluster.",
         examples=[{"every": "daily", "keep": 14, "to": "/var/backups/lapwing"}],
     )
     headers: Headers = Field(

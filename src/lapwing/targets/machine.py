@@ -122,7 +122,7 @@ class MachineTarget:
             if request.dry_run:
                 return self._result(request.verb, "dry-run", waiting.plan)
             if waiting.jobs and request.allow_downtime and not request.backup:
-                machine_migrations.check_backup(self.settings, loaded, waiting)
+                machine_migrations.check_backup(loaded, waiting)
             local_agent.ensure(self.settings, self.reporter.progress)
             try:
                 if waiting.plan.changes:

@@ -110,15 +110,14 @@ def _applied(
     return found
 
 
-def check_backup(settings: Settings, loaded: LoadedStack, waiting: Pending) -> None:
+def check_backup(loaded: LoadedStack, waiting: Pending) -> None:
     """Check that the databases of pending migrations can be backed up. Raises UsageError."""
     from lapwing.agent import data_copies
 
     document = waiting.plan.document
     for service in waiting.services:
         database = database_of(loaded.stack, loaded.stack.services[service])
-        resource = document.resources[database]
-        reason = data_copies.reason_left_out(settings, document, database, resource)
+        reason = data_copies.reason_left_out(document.resources[database])
         if reason is not None:
             raise UsageError(
                 f"Lapwing cannot back up {database} before the migration of {service}: {reason}.",

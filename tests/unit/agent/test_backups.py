@@ -13,17 +13,12 @@ from lapwing.agent.backups import Backups
 from lapwing.agent.restores import Restores, Restoring
 from lapwing.agent.scratch_folders import UNPACK, scratch_folder
 from lapwing.errors import BackupError
-from lapwing.plan.model import Backup, Document, Resource, ResourceContainer
+from lapwing.plan.model import Backup, Document, Resource
 from lapwing.settings import Settings, read
 from tests.unit.agent.samples import document, service
 
 CONTAINERS = {
-    "carts": Resource(
-        kind="mongodb",
-        provider="container",
-        variable="CARTS_URL",
-        container=ResourceContainer(image="mongo:8", memory=2**28),
-    ),
+    "carts": Resource(kind="postgres", provider="url", variable="CARTS_URL"),
     "docs": Resource(
         kind="mongodb", provider="binary", program="/usr/bin/mongod", variable="DOCS_URL"
     ),
@@ -40,7 +35,13 @@ def with_resources(**volumes: str) -> Document:
     return msgspec.structs.replace(running, resources=CONTAINERS)
 
 
-def test_databases_that_need_a_dump_are_left_out_with_the_command(settings: Settings) -> None:
+@pytest.fixture(autouse=True)
+def without_tools(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tools of MongoDB are not installed."""
+    monkeypatch.setenv("PATH", "/nowhere")
+
+
+def test_databases_that_cannot_be_copied_are_left_out_with_a_reason(settings: Settings) -> None:
     backups = Backups(settings, with_resources(uploads="./uploads"))
     volume = backups.data / "volume.uploads"
     volume.mkdir(parents=True)
@@ -49,14 +50,13 @@ def test_databases_that_need_a_dump_are_left_out_with_the_command(settings: Sett
     assert [p.name for p in made.parts] == ["volume.uploads"]
     carts, docs = made.left_out
     assert (carts.name, docs.name) == ("carts", "docs")
-    assert "`docker exec lapwing-shop-local-carts-resource-0-" in carts.reason
-    assert carts.reason.endswith(" mongodump`")
-    assert "`mongodump`" in docs.reason
+    assert carts.reason == "at a URL: back it up where it runs"
+    assert docs.reason.endswith("without mongodump: install the MongoDB Database Tools")
     assert backups.left_out(backups.find(None)) == [carts, docs]
 
 
 def test_backup_without_any_part_is_an_error(settings: Settings) -> None:
-    with pytest.raises(BackupError, match=r"Nothing of shop/local can be backed up: carts, in a"):
+    with pytest.raises(BackupError, match=r"Nothing of shop/local can be backed up: carts, at a"):
         Backups(settings, with_resources()).create(None, print)
     assert not (settings.home / "backups").exists()
 

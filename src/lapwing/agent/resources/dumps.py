@@ -2,19 +2,21 @@
 
 A dump is made in the running container. A second container of the same image loads it into a new
 folder, which then replaces the data like the folder of any other part. The data of Redis is a file,
-so nothing is loaded: the second container only has to start on it.
+so nothing is loaded: the second container only has to start on it. For mongod as a program of the
+machine, see `mongod.py`.
 
 The second container belongs to the process that starts it, like a one-off command: the agent
 removes the container when that process has ended.
 
 Sources: PostgreSQL documentation, pg_dump and pg_restore; MySQL Reference Manual 8.4, mysqldump and
-Using Option Files; Docker Engine API, Exec.
+Using Option Files; MongoDB Database Tools, mongodump and mongorestore; Docker Engine API, Exec.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
+import shlex
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,7 +26,7 @@ from lapwing.agent.container_request import name_of
 from lapwing.agent.containers import Containers
 from lapwing.agent.engine import Engine, find_socket
 from lapwing.agent.processes import MARK, Identity, Launch, Owner
-from lapwing.agent.resources import images, launches, servers
+from lapwing.agent.resources import images, launches, mongod, servers
 from lapwing.errors import BackupError, EngineError
 from lapwing.plan.model import Resource, ResourceContainer, ResourceKind
 from lapwing.settings import Settings
@@ -41,6 +43,12 @@ password="$(cat "$MYSQL_ROOT_PASSWORD_FILE")"
 EOF
 """
 _OPTIONS = "--defaults-extra-file=/dev/fd/3"
+_MONGODB = """\
+exec {} --config=/dev/fd/3 --username="$MONGO_INITDB_ROOT_USERNAME" \
+  --authenticationDatabase=admin 3<<EOF
+password: "$(cat "$MONGO_INITDB_ROOT_PASSWORD_FILE")"
+EOF
+"""
 _LOGIN = 'export PGPASSWORD="$(cat "$POSTGRES_PASSWORD_FILE")"; '
 _USER = '-U "$POSTGRES_USER" -d "$POSTGRES_DB"'
 
@@ -54,6 +62,13 @@ class Tool:
 
 
 TOOLS: dict[ResourceKind, Tool] = {
+    "mongodb": Tool(
+        dump=_MONGODB.format("mongodump --archive"),
+        load=_MONGODB.format(
+            f"mongorestore --archive={images.SECRETS}/{FILE} --stopOnError "
+            + shlex.join(mongod.SYSTEM)
+        ),
+    ),
     "mysql": Tool(
         dump=_MYSQL.format(
             f"mysqldump {_OPTIONS} --single-transaction --routines --events --no-tablespaces "
@@ -70,14 +85,22 @@ TOOLS: dict[ResourceKind, Tool] = {
 }
 
 
-def dump(settings: Settings, owner: Owner, kind: ResourceKind, to: Path) -> None:
-    """Dump the database in a running container into a new file. Raises BackupError, OSError."""
+def has_tool(resource: Resource) -> bool:
+    """Return whether a database is dumped, and not copied."""
+    return resource.provider == "container" or mongod.runs(resource)
+
+
+def dump(settings: Settings, owner: Owner, resource: Resource, to: Path) -> None:
+    """Dump a running database into a new file. Raises BackupError, OSError."""
+    if mongod.runs(resource):
+        port = int((launches.data_folder(settings, owner) / "port").read_text())
+        return mongod.dump(owner.service, owner.environment, port, to)
 
     async def run() -> None:
         container = name_of(f"{settings.home}|{owner}")
         with to.open("xb") as file:
             async with Engine(find_socket(settings.environ)) as engine:
-                await _execute(engine, container, TOOLS[kind].dump, file.write)
+                await _execute(engine, container, TOOLS[resource.kind].dump, file.write)
 
     try:
         asyncio.run(run())
