@@ -5,8 +5,8 @@
 
 Every commit since the last accepted one has to be signed. Signatures of the newest one only, as
 Flux and Argo CD check them, would accept a change that another user pushed before it: a later,
-signed commit of CI is made on top of it. While none was accepted, these are the commits from the one
-that wrote the document of the environment: older ones have no effect on what is deployed.
+signed commit of CI is made on top of it. While none was accepted, these are the commits from the
+one that wrote the document of the environment: older ones have no effect on what is deployed.
 """
 
 from __future__ import annotations

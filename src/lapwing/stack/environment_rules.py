@@ -31,7 +31,7 @@ def check_host(stack: Stack, environment: Environment) -> Iterator[Violation]:
 
 
 def check_desired(stack: Stack, environment: Environment) -> Iterator[Violation]:
-    """`desired` is for machines but `local`, needs a `registry` and signers; no `migrate`."""
+    """`desired` is for machines but `local`; needs a `registry`, signers, no offline `migrate`."""
     desired = environment.desired
     if desired is None:
         return
@@ -50,9 +50,15 @@ def check_desired(stack: Stack, environment: Environment) -> Iterator[Violation]
         message = "`require_signed: true` and `signers` of `desired` need each other."
         yield Violation(message, ("desired",), hint, key=True)
     for name, service in stack.services.items():
-        if service.migrate is not None:
-            hint = "Use a `kind: job`, which runs before each switch, or remove `desired`."
-            message = f"`{name}` has `migrate`, which an environment with `desired` cannot run."
+        if service.migrate is not None and service.migrate.mode == "offline":
+            hint = (
+                "Use `mode: online` for a schema that the old release works with, too. Or remove "
+            )
+            hint += "`desired`, and run `lapwing deploy -e NAME --allow-downtime` over SSH."
+            message = (
+                f"`{name}` has an offline migration: a machine that pulls cannot ask if it may "
+            )
+            message += "stop the environment."
             yield Violation(message, ("services", name, "migrate"), hint, key=True)
 
 

@@ -16,9 +16,11 @@ from tests.gitea import OWNER, Gitea
 from tests.installation import PATIENCE
 from tests.integration.pull.conftest import Pair, pair, wait_for
 from tests.integration.release.conftest import forge
+from tests.needs import require
 from tests.registries import Server
 
 __all__ = ["forge"]
+MIGRATE = "    needs: [cache]\n    migrate: {run: cp VERSION uploads/schema}\n"
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +56,18 @@ def test_new_releases_are_pulled_and_deployed(place: Pair) -> None:
     place.wait_for_answer("two")
     newest = place.ci.json("history", "-e", "production")[0]
     assert (newest["commit"], newest["outcome"]) == (commit, "committed")
+
+
+def test_online_migration_runs_before_the_release(place: Pair) -> None:
+    require("redis")
+    before = (place.ci.folder / "lapwing.yaml").read_text()
+    text = before.replace("    route: /\n", f"    route: /\n{MIGRATE}", 1)
+    place.write(text + "resources: {cache: {kind: redis}}\n")
+    place.ship("migrated")
+    place.wait_for_answer("migrated")
+    volume = place.machine.home / "data/shop/production/volume.uploads"
+    assert (volume / "schema").read_text() == "migrated"
+    place.write(before)
 
 
 def test_rollback_of_another_machine_is_pulled(place: Pair) -> None:

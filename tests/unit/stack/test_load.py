@@ -250,18 +250,20 @@ def test_headers_above_the_limit_of_envoy_are_refused(path: Path) -> None:
         load(path)
 
 
-def test_migration_of_an_environment_that_a_machine_pulls_is_refused(path: Path) -> None:
-    path.write_text(
+def test_offline_migration_is_refused_where_a_machine_pulls(path: Path) -> None:
+    text = (
         "stack: shop\n"
         "registry: registry.example.com/shop\n"
         "services:\n"
-        "  api: {build: ., command: run, route: /, needs: [db], migrate: {run: migrate}}\n"
+        "  api: {build: ., command: run, route: /, needs: [db], migrate: {MIGRATE}}\n"
         "resources:\n"
         "  db: {kind: postgres}\n"
         "environments:\n"
         "  production: {desired: https://git.example.com/shop/desired.git}\n"
     )
+    path.write_text(text.replace("MIGRATE", "run: migrate, mode: offline"))
     with pytest.raises(StackFileError) as caught:
         StackFile(path).load("production", folders=False)
-    expected = "`api` has `migrate`, which an environment with `desired` cannot run."
-    assert expected in str(caught.value)
+    assert "`api` has an offline migration: a machine that pulls cannot ask" in str(caught.value)
+    path.write_text(text.replace("MIGRATE", "run: migrate"))
+    assert "api-migrate" in StackFile(path).load("production", folders=False).stack.services
