@@ -2,9 +2,9 @@
 
 Requests in progress are a momentary value, so the mean of some readings counts. CPU is the
 difference between two readings of the processes of each replica. The decision is in `scaling.py`;
-the `Scaler` of the environment adds and removes replicas. A service in a rollout is not scaled, and
-its history begins again after it, as after a restart of the agent: nothing is removed for a whole
-`Scale.down_after`. After an error, the measurement is missing.
+the `Scaler` of the environment adds and removes replicas. A service in a rollout is scaled only
+while that is paused, and its history begins again after it, as after a restart of the agent:
+nothing is removed for a whole `Scale.down_after`. After an error, the measurement is missing.
 """
 
 from __future__ import annotations

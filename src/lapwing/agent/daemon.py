@@ -142,9 +142,12 @@ class Agent:
         await self._ending.wait()
         if self._upkeep is not None:
             background.append(self._upkeep)
-        for task in [*background, *self._tasks.values(), *self._ticks.values()]:
+        ending = [*background, *self._tasks.values(), *self._ticks.values()]
+        for task in ending:
             task.cancel()
-        for environment in self.environments.values():
+        await asyncio.gather(*ending, return_exceptions=True)
+        for environment in self.environments.values():  # Nothing begins a change any more.
+            await environment.maintenance.scaler.settle()
             environment.unwatch_all()
         with contextlib.suppress(OSError):
             self.meter.write()

@@ -5,7 +5,8 @@
 
 A replica that is being started is in no record until it is healthy, so after a crash of the agent
 it is an orphan, which the next agent kills. A change by the autoscaler runs in the background; a
-rollout ends it first (`settle`).
+rollout ends it first (`settle`). While a rollout is paused, the running release is scaled; when it
+is promoted, its candidates first get as many replicas (`Steps`).
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import msgspec
 from lapwing.agent import footprint, generations, ports
 from lapwing.agent.context import Context
 from lapwing.agent.replicas import Replicas
+from lapwing.agent.rollout import State
 from lapwing.agent.scaling import Recommendation
 from lapwing.agent.state import Generation
 from lapwing.agent.stopping import Stopping
@@ -68,6 +70,20 @@ class Scaler:
             raise
         generation.replicas.extend(more)
 
+    async def add_missing(
+        self, generation: Generation, spec: Service, note: Callable[[str], None]
+    ) -> bool:
+        """Add replicas until there are as many as are active, within the limits of `spec`.
+
+        Return whether any was missing. Raises as `add` does.
+        """
+        active = self._state.of(generation.service, "active")
+        count = spec.replica_count(len(active.replicas) if active else 0)
+        missing = count - len(generation.replicas)
+        if missing > 0:
+            await self.add(generation, missing, note)
+        return missing > 0
+
     def remove_surplus(self) -> None:
         """Drain the replicas of active generations that exceed their number."""
         for generation in [g for g in self._state.generations if g.role == "active"]:
@@ -83,8 +99,9 @@ class Scaler:
     # Autoscaling
 
     def scaled(self) -> list[Generation]:
-        """Return the generations that are autoscaled now: none during a rollout."""
-        if self._state.rollout is not None:
+        """Return the generations that are autoscaled now: none during a rollout that proceeds."""
+        rollout = self._state.rollout
+        if rollout is not None and (rollout.promoted or rollout.state is not State.HOLDING):
             return []
         return [g for g in self._state.generations if g.role == "active" and g.spec.scale]
 

@@ -203,7 +203,7 @@ class Steps:
         port = self._maintenance.scaler.free_port
         generations.create_candidates(self.state, record, port, time.monotonic())
         await self._store.save()
-        scaling = [self._scale_up(record, name) for name in record.services_with("adjust")]
+        scaling = [self._add_missing(record, g) for g in self._adjusted(record)]
         starting = [
             g
             for g in self._candidates(record)
@@ -242,13 +242,15 @@ class Steps:
         for replica in (r for g in served.values() for r in g.replicas if r.pid is not None):
             replica.ready = True  # A tick may have read Envoy's status before it was healthy.
 
-    async def _scale_up(self, record: RolloutRecord, name: str) -> None:
-        active, spec = self.state.of(name, "active"), record.document.services[name]
-        present = len(active.replicas) if active else 0
-        count = spec.replica_count(present)
-        if active is not None and count > present:
-            note = functools.partial(self._note, record)
-            await self._maintenance.scaler.add(active, count - present, note)
+    def _adjusted(self, record: RolloutRecord) -> list[Generation]:
+        """Return the active generations that stay, and get other settings at the switch."""
+        found = (self.state.of(name, "active") for name in record.services_with("adjust"))
+        return [generation for generation in found if generation is not None]
+
+    async def _add_missing(self, record: RolloutRecord, generation: Generation) -> bool:
+        spec = record.document.services[generation.service]
+        note = functools.partial(self._note, record)
+        return await self._maintenance.scaler.add_missing(generation, spec, note)
 
     async def _test_candidates(self, record: RolloutRecord) -> None:
         for generation in self._candidates(record):
@@ -314,6 +316,13 @@ class Steps:
         if not record.promoted:
             self.promoted.clear()
             await self.promoted.wait()
+        await self._maintenance.scaler.settle()
+        found = [*self._adjusted(record), *self._candidates(record)]
+        added = [g for g in found if await self._add_missing(record, g)]
+        if added:  # The running release was scaled meanwhile.
+            await self._store.save()
+            await self._context.publisher.publish()
+            await self._wait_for_envoy(added)
 
     # The switch and the analysis
 

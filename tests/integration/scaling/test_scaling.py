@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from lapwing.agent import process_tree
 from lapwing.load.client import Plan, running
 from lapwing.load.worker import Traffic
 from lapwing.observed import agent
@@ -39,6 +40,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def log_message(self, *_): pass
 
+while os.path.exists("@SLOW@"):
+    time.sleep(0.1)
 ThreadingHTTPServer(("127.0.0.1", int(os.environ["PORT"])), Handler).serve_forever()
 """
 STACK = """
@@ -58,7 +61,16 @@ LOAD = Traffic(kind="new", path="/slow", workers=8, interval=0.05)
 
 
 class Scaled(Deployed):
-    """The stack, and how many replicas have traffic."""
+    """The stack, and how many replicas have traffic. While `slow` exists, none can start."""
+
+    @property
+    def slow(self) -> Path:
+        return self.where.folder.parent / "slow"
+
+    def write(self, release: str) -> None:
+        app = APP.replace('"one"', f'"{release}"').replace("@SLOW@", str(self.slow))
+        files = {"api/app.py": app, "api/requirements.txt": "# None.\n"}
+        self.where.write({"lapwing.yaml": STACK, **files})
 
     def replicas(self) -> int:
         active = self.memory().of("api", "active")
@@ -73,9 +85,10 @@ class Scaled(Deployed):
 @pytest.fixture(scope="module")
 def scaled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scaled]:
     with installation(tmp_path_factory.mktemp("scaling")) as where:
-        where.write({"lapwing.yaml": STACK, "api/app.py": APP, "api/requirements.txt": "# None.\n"})
+        made = Scaled(where, NAME)
+        made.write("one")
         where.run("up")
-        yield Scaled(where, NAME)
+        yield made
 
 
 def test_replicas_follow_the_load_without_a_failed_request(scaled: Scaled, tmp_path: Path) -> None:
@@ -117,10 +130,57 @@ def test_scaled_replicas_outlive_the_agent_and_a_deployment(scaled: Scaled, tmp_
         adopted = scaled.memory().of("api", "active")
         assert adopted is not None
         assert {r.pid for r in adopted.replicas} == pids
-        scaled.where.write({"api/app.py": APP.replace('"one"', '"two"')})
+        scaled.write("two")
         scaled.where.run("deploy")
         assert scaled.replicas() == 3, "A deployment under load begins with as many replicas."
         ledger = load.stop()
+    assert [(e.kind, e.failure) for e in ledger.failures] == []
+
+
+def test_replicas_follow_the_load_while_a_deployment_is_paused(
+    scaled: Scaled, tmp_path: Path
+) -> None:
+    """At its promotion, the new release gets as many replicas before it gets the traffic."""
+    until(lambda: scaled.replicas() == 1, "1 replica", 0.5)
+    scaled.write("six")
+    scaled.where.run("deploy", "--hold")
+    candidate = scaled.memory().of("api", "candidate")
+    assert candidate is not None
+    assert len(candidate.replicas) == 1
+    with running(Plan(scaled.target, (LOAD,)), tmp_path) as load:
+        load.wait_for_answers()
+        until(lambda: scaled.replicas() == 3, "3 replicas", 0.5)
+        assert scaled.get().headers["x-release"] == "two"
+        scaled.where.run("promote")
+        active = scaled.memory().of("api", "active")
+        assert active is not None
+        assert (active.number, len(active.replicas)) == (candidate.number, 3)
+        assert scaled.get().headers["x-release"] == "six"
+        ledger = load.stop()
+    assert [(e.kind, e.failure) for e in ledger.failures] == []
+
+
+def test_agent_that_stops_while_replicas_start_leaves_none(scaled: Scaled, tmp_path: Path) -> None:
+    """The next agent ends the process that was starting."""
+    until(lambda: scaled.replicas() == 1, "1 replica", 0.5)
+
+    def processes() -> int:
+        found = process_tree.owned(scaled.where.home)
+        return sum(owner.startswith(f"{NAME}/local/api/") for _, owner in found)
+
+    scaled.slow.touch()
+    until(lambda: processes() == 1, "one process")
+    with running(Plan(scaled.target, (LOAD,)), tmp_path) as load:
+        load.wait_for_answers()
+        until(lambda: processes() > 1, "the start of a replica")
+        scaled.where.run("agent", "stop")
+        ledger = load.stop()
+    assert scaled.replicas() == 1
+    scaled.where.run("agent", "start")
+    until(lambda: processes() == 1, "the end of the process that was starting")
+    scaled.slow.unlink()
+    log = (scaled.where.settings.agent / "agent.log").read_text()
+    assert "Task was destroyed" not in log
     assert [(e.kind, e.failure) for e in ledger.failures] == []
 
 
