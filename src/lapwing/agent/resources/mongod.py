@@ -15,7 +15,7 @@ from pathlib import Path
 from lapwing.errors import BackupError
 from lapwing.plan.model import Resource
 
-DUMP, RESTORE = "mongodump", "mongorestore"
+DUMP, RESTORE, HOST = "mongodump", "mongorestore", "--host=127.0.0.1"
 SYSTEM = ("--nsExclude=admin.*", "--nsExclude=config.*")
 """The databases with users and sessions: a dump of them is not loaded into another server."""
 MESSAGE_LENGTH = 1000
@@ -40,8 +40,9 @@ def dump(name: str, environment: str, port: int, to: Path) -> None:
     """Write a dump of the server at a port into a new file. Raises BackupError, OSError."""
     with to.open("xb") as file:
         done = subprocess.run(
-            [DUMP, f"--port={port}", "--archive"], stdout=file, stderr=subprocess.PIPE, check=False
-        )
+            [DUMP, HOST, f"--port={port}", "--archive"],
+            stdout=file, stderr=subprocess.PIPE, check=False,
+        )  # fmt: skip
     if done.returncode:
         raise BackupError(
             f"{name} cannot be dumped: {_message(done.stderr)}",
@@ -51,8 +52,13 @@ def dump(name: str, environment: str, port: int, to: Path) -> None:
 
 def load(name: str, port: int, dumped: Path) -> None:
     """Load a dump into the server at a port, and remove it. Raises BackupError, OSError."""
+    if missing() is not None:
+        raise BackupError(
+            f"{missing()} is not installed, so {name} cannot be restored.",
+            hint="Install the MongoDB Database Tools.",
+        )
     done = subprocess.run(
-        [RESTORE, f"--port={port}", f"--archive={dumped}", "--stopOnError", *SYSTEM],
+        [RESTORE, HOST, f"--port={port}", f"--archive={dumped}", "--stopOnError", *SYSTEM],
         stderr=subprocess.PIPE, check=False,
     )  # fmt: skip
     if done.returncode:
