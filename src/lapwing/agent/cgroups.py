@@ -24,6 +24,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
+from lapwing.system.control_groups import locate, paths
+
 _PREFIX = "lapwing-"
 _OF_ANY_HOME = re.compile(rf"/{_PREFIX}[0-9a-f]{{12}}(/|$)")
 _ENTER = '{ echo 0 > "$0"; } 2>/dev/null; exec "$@"'
@@ -44,7 +46,7 @@ def command(mark: str | None, arguments: tuple[str, ...]) -> tuple[str, ...]:
 
 def owner(pid: int | str, home: str) -> str | None:
     """Return the owner in whose group a process is, None if it is in no group of this home."""
-    for path in _paths(pid).values():
+    for path in paths(pid).values():
         _, found, rest = path.partition(f"/{_folder(home)}/")
         if found:
             return rest.partition("/")[0].replace(":", "/")
@@ -64,17 +66,6 @@ def remove(mark: str) -> bool:
     for group in groups:
         _remove_empty(group)
     return not any(group.exists() for group in groups)
-
-
-def memory_groups(pid: int) -> list[Path]:
-    """Return the groups of a process that may account for its memory, the innermost first."""
-    paths = _paths(pid)
-    for controller in ("memory", ""):
-        found = _locate(controller, paths)
-        if found is not None:
-            group, mount = found
-            return [group, *(p for p in group.parents if p.is_relative_to(mount))]
-    return []
 
 
 def remove_all_empty(home: Path) -> None:
@@ -106,7 +97,7 @@ def _create(mark: str) -> Path | None:
 
 def _outer() -> Path | None:
     """Return the group around that of a replica in which this process is; None if it is in none."""
-    if not any(map(_OF_ANY_HOME.search, _paths("self").values())):
+    if not any(map(_OF_ANY_HOME.search, paths("self").values())):
         return None
     return next((folder for folder, _ in _hierarchies()), None)
 
@@ -120,44 +111,13 @@ def _folder(home: str) -> str:
     return _PREFIX + hashlib.sha256(home.encode()).hexdigest()[:12]
 
 
-def _paths(pid: int | str) -> dict[str, str]:
-    """Return the path of a process's group in each hierarchy, by its controllers."""
-    try:
-        text = Path(f"/proc/{pid}/cgroup").read_text(errors="replace")
-    except OSError:
-        return {}
-    lines = (line.split(":", 2) for line in text.splitlines())
-    return {controllers: path for _, controllers, path in lines}
-
-
 def _hierarchies() -> Iterator[tuple[Path, Path]]:
     """Yield the agent's own group and the mount point of each hierarchy that can be used.
 
     That is version 2 first (its only line has no controllers), then `pids` of version 1.
     """
-    own = {name: _OF_ANY_HOME.split(path)[0] or "/" for name, path in _paths("self").items()}
+    own = {name: _OF_ANY_HOME.split(path)[0] or "/" for name, path in paths("self").items()}
     for controller in ("", "pids"):
-        found = _locate(controller, own)
+        found = locate(controller, own)
         if found is not None:
             yield found
-
-
-def _locate(controller: str, paths: dict[str, str]) -> tuple[Path, Path] | None:
-    """Return a group and the mount point of its hierarchy: version 2 without a controller."""
-    try:
-        mounts = Path("/proc/self/mountinfo").read_text(errors="replace").splitlines()
-    except OSError:
-        return None
-    for line in mounts:
-        fields, _, rest = line.partition(" - ")
-        root, mount = fields.split()[3:5]
-        found, _, options = rest.split(" ", 2)
-        if found != ("cgroup" if controller else "cgroup2") or controller not in paths:
-            continue
-        if controller and controller not in options.split(","):
-            continue
-        with contextlib.suppress(ValueError):
-            inside = PurePosixPath(paths[controller]).relative_to(root)
-            if ".." not in inside.parts:
-                return Path(mount) / inside, Path(mount)
-    return None

@@ -36,6 +36,7 @@ from lapwing.agent.engine import Engine, find_socket
 from lapwing.agent.processes import MARK, Identity, Launch
 from lapwing.errors import EngineError, EngineUnreachableError, ReplicaError
 from lapwing.settings import Settings
+from lapwing.system.control_groups import mebibytes
 from lapwing.system.timestamps import nanoseconds
 
 log = logging.getLogger(__name__)
@@ -244,7 +245,7 @@ class Containers:
         limit = int(found["HostConfig"].get("Memory") or 0)
         if not limit:
             return oom.describe(how, "it has no limit: this machine has no memory left", sure=sure)
-        given = f"the limit is {oom.mebibytes(limit)}: raise `resources: {{memory: ...}}`"
+        given = f"the limit is {mebibytes(limit)}: raise `resources: {{memory: ...}}`"
         return oom.describe(how, f"{given} of the service in the stack file", sure=sure)
 
 

@@ -30,6 +30,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from lapwing.errors import BuildError, NoSpaceError
+from lapwing.system.control_groups import memory_groups, memory_limit
 from lapwing.system.files import FULL
 from lapwing.system.oom_kills import oom_kills
 from lapwing.system.process import run_lines
@@ -155,9 +156,10 @@ def _failure(
             how = f"ended by {signal.Signals(-status).name}"
     hint = None
     if is_killed:
-        how += "; the kernel killed a process because memory ran out"
+        limit = memory_limit(memory_groups(os.getpid()))
+        how += f"; the kernel killed a process because memory ran out; {limit}"
         hint = (
-            "Nothing was deployed. Add memory or swap, reduce the parallel "
+            "Nothing was deployed. Add memory or swap, increase the limit, reduce the parallel "
             "processes of the build, or build on another machine with `lapwing ship`."
         )
     elif -status == signal.SIGKILL or status == 128 + signal.SIGKILL:

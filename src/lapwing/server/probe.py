@@ -69,6 +69,12 @@ def check(facts: Mapping[str, str], now: float | None = None) -> Iterator[Findin
             "/etc/lapwing/environment.local`, then `systemctl restart lapwing`.",
             fatal=False,
         )
+    if not facts.get("pam_systemd"):
+        yield Finding(
+            "libpam-systemd is not installed, so the memory of builds is not limited.",
+            "Run `apt-get install libpam-systemd` on the server.",
+            fatal=False,
+        )
     for port in (80, 443):
         program, _, pid = facts.get(f"port_{port}", "").partition(" ")
         if program and program not in OUR_PROGRAMS:

@@ -13,6 +13,7 @@ if touch /var/lib/.lapwing-probe 2>/dev/null; then
   rm -f /var/lib/.lapwing-probe
   echo "writable=yes"
 fi
+grep -qs pam_systemd /etc/pam.d/common-session && echo "pam_systemd=yes"
 command -v apt-get >/dev/null && echo "apt=yes"
 command -v git >/dev/null && echo "git=yes"
 for python in python3.14 python3.13 python3.12 python3.11 python3; do

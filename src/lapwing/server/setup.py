@@ -9,6 +9,7 @@ replaces Envoy without closing its port.
     /opt/lapwing/current           a link to the one in use
     /etc/lapwing/environment       the settings of the agent and of `lapwing` on the server
     /etc/lapwing/environment.local  what an administrator adds to them; never written here
+    /etc/systemd/system/user-UID.slice.d/lapwing.conf  the memory of SSH sessions, so of builds
     /etc/sysctl.d/90-lapwing.conf  net.ipv4.tcp_migrate_req: no reset when Envoy is replaced
     /var/lib/lapwing/              the home of the user `lapwing`; `state` is LAPWING_HOME
 """
@@ -84,6 +85,15 @@ WantedBy=multi-user.target
 and would keep the folder of an earlier one; `MemoryDenyWriteExecute`, because JIT compilers write
 code. Source: systemd.exec(5)."""
 
+SLICE = """\
+# SSH sessions of Lapwing's user, in which builds run. The agent, replicas and databases are in
+# lapwing.service. To set another limit, add a file with a later name.
+[Slice]
+MemoryMax=75%
+"""
+"""Of the physical memory; swap is not limited. Source: systemd.resource-control(5)."""
+_SLICE_FOLDER = f"/etc/systemd/system/user-$(id -u {USER}).slice.d"
+
 VARIABLES = f"""\
 LAPWING_HOME={HOME}/state
 LAPWING_PORT=443
@@ -126,6 +136,11 @@ def steps(package: Package, facts: Mapping[str, str], keys: Sequence[str]) -> li
         ),
         Step("write the command", _write("/usr/local/bin/lapwing", 0o755), WRAPPER.encode()),
         allow([key_line(key) for key in keys]),
+        Step(
+            "limit the memory of builds",
+            f"folder={_SLICE_FOLDER}\ninstall -d $folder\n{_write('$folder/lapwing.conf', 0o644)}",
+            SLICE.encode(),
+        ),
         Step(
             "write the systemd unit",
             _write("/etc/systemd/system/lapwing.service", 0o644),
@@ -263,6 +278,7 @@ systemctl disable --now --quiet lapwing 2>/dev/null || true
 pkill -TERM -u {USER} || true
 sleep 2
 pkill -KILL -u {USER} || true
+rm -f {_SLICE_FOLDER}/lapwing.conf
 rm -rf {TOP} /etc/lapwing /etc/systemd/system/lapwing.service /usr/local/bin/lapwing {SYSCTL}
 systemctl daemon-reload"""
 """Removes the program; the user and its home, with all data, stay."""

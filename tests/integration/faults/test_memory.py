@@ -112,7 +112,8 @@ def test_build_out_of_memory_fails_and_replicas_keep_running(ship: Ship, watched
         (ship.where.folder / "api" / "eat.py").unlink()
         ship.where.write({})
     assert deploy.returncode == 1, said
-    assert "the kernel killed a process because memory ran out" in said
+    assert "the kernel killed a process because memory ran out; the limit of control group" in said
+    assert "is 300Mi" in said
     assert "Nothing was deployed." in said
     assert "Traceback" not in said
     after = ship.service()["active"]

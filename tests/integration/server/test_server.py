@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import time
@@ -58,6 +59,16 @@ def test_service_is_hardened(laptop: Laptop) -> None:
     assert exposure < 3, shown
     assert not laptop.machine.run("systemd-analyze verify lapwing.service 2>&1")
     assert laptop.machine.run("stat -c %a /var/lib/lapwing /var/lib/lapwing/state") == "700\n700\n"
+
+
+def test_memory_of_builds_is_limited(laptop: Laptop) -> None:
+    """By the slice of SSH sessions, which builds run in, and not the agent."""
+    total = int(laptop.machine.run("awk '/^MemTotal/ {print $2}' /proc/meminfo")) * 1024
+    show = "systemctl show --value -p"
+    limit = laptop.machine.run(f"{show} MemoryMax user-$(id -u lapwing).slice")
+    assert abs(int(limit) - total * 0.75) < 2**20
+    assert laptop.machine.run(f"{show} MemoryMax lapwing.service") == "infinity\n"
+    assert laptop.machine.run(f"{show} Slice lapwing.service") == "system.slice\n"
 
 
 def test_only_ssh_and_envoy_listen(deployed: Laptop) -> None:
@@ -196,6 +207,20 @@ def test_deployment_continues_when_the_connection_is_cut(deployed: Laptop) -> No
     assert command.returncode == 0, out + err
     assert "was lost. Connecting again" in err
     assert deployed.ask() == "cut"
+
+
+def test_source_is_sent_again_when_the_connection_is_cut(deployed: Laptop) -> None:
+    film = deployed.where.folder / "film.bin"
+    film.write_bytes(os.urandom(40_000_000))
+    deployed.write("sent again")
+    command = deployed.where.begin("deploy", "-e", "vps")
+    until(lambda: deployed.machine.run("pgrep -f '[r]eceive-pack' || true"), "the push")
+    deployed.machine.run("pkill -KILL -f '[s]shd: lapwing'")
+    out, err = command.communicate(timeout=200)
+    assert command.returncode == 0, out + err
+    assert "was lost. Connecting again" in err
+    assert deployed.ask() == "sent again"
+    film.unlink()
 
 
 def test_stack_serves_again_after_a_power_failure(deployed: Laptop) -> None:

@@ -12,6 +12,7 @@ GOOD = {
     "os": "debian", "os_like": "", "os_name": "Debian GNU/Linux 12 (bookworm)", "apt": "yes",
     "machine": "x86_64", "user": "0", "clock": "1000", "memory": "2000000", "disk": "9000000",
     "systemd": "yes", "writable": "yes", "git": "yes", "python": "/usr/bin/python3",
+    "pam_systemd": "yes",
     "port_80": "", "port_443": "envoy 12",
 }  # fmt: skip
 
@@ -40,6 +41,12 @@ def test_fatal_finding(fact: str, value: str, message: str) -> None:
     assert finding.fatal
     assert message in finding.message
     assert finding.hint
+
+
+def test_sessions_outside_of_a_slice_are_a_warning() -> None:
+    [finding] = probe.check(GOOD | {"pam_systemd": ""}, 1000.0)
+    assert not finding.fatal
+    assert "apt-get install libpam-systemd" in finding.hint
 
 
 def test_server_without_ipv4_is_a_warning() -> None:
