@@ -42,7 +42,7 @@ _SMALLEST = 0.62
 """The scale below which the text of a picture is too small: 9 points become 5.6."""
 _GAIN = 1.2
 """How much larger a picture has to be on a landscape page."""
-_LEAST = 0.88
+_LEAST = 0.75
 """A picture is made smaller, to this part of its size at least, to fit on the rest of a page."""
 _ROOM = 120.0
 """What a picture on the top of a page leaves for text, at least: a table's header and a row."""
@@ -158,13 +158,21 @@ class _Pages(FPDF):
         """Draw the waiting pictures that fit on the top of a page, with room for text."""
         while self._waiting and self._fits_from(self.get_y()):
             drawing = self._waiting.pop(0)
-            self._draw(drawing, self._shrink(drawing))
+            self._draw(drawing, self._fitting(drawing, self.get_y(), self._reserved))
 
     def _fits_from(self, top: float) -> bool:
         """Return whether the next waiting picture fits below a position, with text below it."""
         drawing = self._waiting[0]
-        bottom = top + drawing.height * self._shrink(drawing)
-        return not self._turned(drawing) and bottom < self.dh_pt - _MARGIN - self._reserved
+        return not self._turned(drawing) and self._fitting(drawing, top, self._reserved) > 0
+
+    def _fitting(self, drawing: Drawing, top: float, below: float) -> float:
+        """Return the scale at which a picture fits between a position and what is below, else 0.
+
+        It is not much smaller than on a page without text.
+        """
+        shrink = self._shrink(drawing)
+        found = min(shrink, (self.dh_pt - _MARGIN - below - top) / drawing.height)
+        return found if found >= _LEAST * shrink else 0.0
 
     def footer(self) -> None:
         """Print what the document is, how it was generated, and the page number."""
@@ -274,9 +282,8 @@ class _Pages(FPDF):
 
     def _figure(self, drawing: Drawing) -> None:
         """Draw a picture here, or put it on top of the next page if it does not fit."""
-        shrink = self._shrink(drawing)
-        fitting = min(shrink, (self.h - _MARGIN - self.get_y() - 10) / drawing.height)
-        if self._waiting or self._turned(drawing) or fitting < _LEAST * shrink:
+        fitting = self._fitting(drawing, self.get_y(), 10)
+        if self._waiting or self._turned(drawing) or not fitting:
             self._waiting.append(drawing)
         else:
             self._draw(drawing, fitting)
