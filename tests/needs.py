@@ -178,6 +178,7 @@ PARTS: dict[str, Callable[[], str | None]] = {
     "kubeconform": _validator("kubeconform"),
     "kube-score": _validator("kube-score"),
     "checkov": _validator("checkov/bin/checkov"),
+    "hadolint": _validator("checkov/bin/hadolint"),
     "kubernetes-schemas": _validator("schemas"),
     "policy-schemas": _validator("schemas/kyverno.io"),
     "mysql": _program("mysqld"),

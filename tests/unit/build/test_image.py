@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from lapwing.build.context import BuildRequest
 from lapwing.build.image import base
-from lapwing.build.image.builder import ImageRequest
 from lapwing.build.image.config import Run, exec_form, image_config
-from lapwing.build.image.dockerfile import render_dockerfile
 from lapwing.build.image.outline import dockerfile_outline
-from lapwing.build.source import Source
 from lapwing.errors import BuildError
 from lapwing.registry.manifest import Platform
-
-DIGEST = "sha256:" + "0" * 64
+from tests.dockerfiles import DIGEST, dockerfile_of
 
 
 @pytest.mark.parametrize(
@@ -105,21 +98,6 @@ def test_invalid_lock_file_is_an_error(tmp_path: Path, text: str) -> None:
     (tmp_path / base.LOCK).write_text(text)
     with pytest.raises(BuildError, match="is not a valid lock file"):
         base.read_lock(tmp_path)
-
-
-def dockerfile_of(
-    folder: Path,
-    files: dict[str, str],
-    command: str,
-    *,
-    secrets: Sequence[str] = (),
-    **build: Any,
-) -> str:
-    for name, text in files.items():
-        (folder / name).write_text(text)
-    request = ImageRequest(BuildRequest("shop", "api", folder, **build), command=command, port=8080)
-    source = Source(folder, tuple(files), "", "")
-    return render_dockerfile(request, source, f"registry.example/base:1@{DIGEST}", secrets)
 
 
 def test_dockerfile_installs_the_lock_file_before_the_source(tmp_path: Path) -> None:
