@@ -22,6 +22,7 @@ PATHS = sorted(
     | {file_of(case) for case in cases(CASES)}
     | {*(GOLDEN / "infra").glob("*/lapwing.yaml")}
     | {*(GOLDEN / "kubernetes").glob("*/lapwing.yaml")}
+    | {GOLDEN / "review/many-services/lapwing.yaml"}
 )
 WORKFLOW = "jobs: {check: {runs-on: ubuntu-latest, steps: [{name: Check, run: lapwing check}]}}"
 

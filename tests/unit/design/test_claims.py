@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -22,7 +22,7 @@ from lapwing.design.subject import Subject
 from lapwing.stack.load import LoadedStack
 from tests.unit.design.evidence import DECISION_EVIDENCE, EVIDENCE, LABEL_EVIDENCE, Rendered
 from tests.unit.design.recovery import UNITS, recoveries
-from tests.unit.design.subjects import made, subjects
+from tests.unit.design.subjects import EXAMPLE, FLEETDM, made, subjects
 
 ALL = subjects()
 NAMES = [f"{loaded.stack.stack}-{loaded.environment}-{n}" for n, (loaded, _) in enumerate(ALL)]
@@ -40,6 +40,28 @@ def words(document: Document) -> str:
             else ()
         )
     )
+
+
+KINDS_OF_STACKS: dict[str, Callable[[LoadedStack, Subject], bool]] = {
+    "company-inc local": lambda x, _: (x.path, x.environment) == (EXAMPLE, "local"),
+    "company-inc staging": lambda x, _: (x.path, x.environment) == (EXAMPLE, "staging"),
+    "company-inc production": lambda x, _: (x.path, x.environment) == (EXAMPLE, "production"),
+    "fleetdm kind": lambda x, _: (x.path, x.environment) == (FLEETDM, "kind"),
+    "fleetdm production": lambda x, _: (x.path, x.environment) == (FLEETDM, "production"),
+    "direct": lambda _, s: s.environment.deployed_by == "lapwing",
+    "argo": lambda _, s: s.environment.deployed_by == "argocd",
+    "managed databases": lambda _, s: any(m.product for m in s.facts.managed),
+    "spot": lambda _, s: any(p.spot for p in s.services),
+    "one service": lambda x, _: len(x.stack.services) == 1,
+    "ten services": lambda x, _: len(x.stack.services) >= 10,
+    "vps": lambda _, s: s.environment.machine is not None,
+}
+"""The environments that every sentence has to be evaluated for, at least."""
+
+
+@pytest.mark.parametrize("kind", KINDS_OF_STACKS)
+def test_every_kind_of_stack_is_evaluated(kind: str) -> None:
+    assert any(KINDS_OF_STACKS[kind](loaded, subject) for loaded, subject in ALL)
 
 
 def key_of(claim: Claim) -> str:
