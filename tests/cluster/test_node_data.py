@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from lapwing.load.client import Plan, running
 from lapwing.render.helm import secrets
 from tests.cluster import node_cache, node_images
+from tests.cluster.control_plane import wait_until
 from tests.cluster.node_cache import CACHE, redis
 from tests.cluster.node_shop import TRAFFIC, Shop
 from tests.needs import require
@@ -28,10 +30,19 @@ LARGE_ENVIRONMENT = """\
 """
 
 
+@pytest.fixture
+def helm_shop(shop: Shop) -> Iterator[Shop]:
+    """The stack, whose objects belong to Helm: `down` leaves them."""
+    yield shop
+    namespace = f"/api/v1/namespaces/{shop.namespace}"
+    shop.node.cluster.call("DELETE", namespace)
+    wait_until(lambda: shop.node.cluster.call("GET", namespace) is None, "the namespace is removed")
+
+
 def test_helm_upgrade_to_a_larger_size_keeps_the_data(
-    shop: Shop, registry: Server, tmp_path: Path
+    helm_shop: Shop, registry: Server, tmp_path: Path
 ) -> None:
-    helm = require("helm")
+    shop, helm = helm_shop, require("helm")
     node_cache.prepare(shop, tmp_path)
     node_images.push_curl(registry, tmp_path, secrets.IMAGE)
     node_images.push_openssl(registry, tmp_path, secrets.SIGNER)
