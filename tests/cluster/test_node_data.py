@@ -10,6 +10,7 @@ import pytest
 
 from lapwing.load.client import Plan, running
 from lapwing.render.helm import secrets
+from lapwing.render.kubernetes.analysis import CURL
 from tests.cluster import node_cache, node_images
 from tests.cluster.control_plane import wait_until
 from tests.cluster.node_cache import CACHE, redis
@@ -44,7 +45,7 @@ def test_helm_upgrade_to_a_larger_size_keeps_the_data(
 ) -> None:
     shop, helm = helm_shop, require("helm")
     node_cache.prepare(shop, tmp_path)
-    node_images.push_curl(registry, tmp_path, secrets.IMAGE)
+    node_images.push_curl(registry, tmp_path, CURL)
     node_images.push_openssl(registry, tmp_path, secrets.SIGNER)
     larger = LARGE_ENVIRONMENT.format(registry=registry.host)
     shop.settings_of(cache=CACHE.format(storage="1Gi"), environments=larger)

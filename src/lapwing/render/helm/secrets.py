@@ -23,6 +23,7 @@ from typing import Any
 
 from lapwing.plan.names import MANAGED_BY, PART_OF
 from lapwing.render.kubernetes import pod
+from lapwing.render.kubernetes.analysis import CURL, CURL_USER
 from lapwing.render.kubernetes.objects import selector
 from lapwing.render.kubernetes.setting import MERGE, Digest, Joined, Scope, Setting, join, spelled
 from lapwing.system.package_data import read
@@ -31,10 +32,7 @@ FILE = "secret-maker.yaml"
 API_PORTS = (443, 6443, 8443)
 """Ports of API servers: in clouds, in kind (kubeadm), in minikube. Network policies match this
 port, not that of the Service in front of it."""
-IMAGE = "curlimages/curl:8.11.1"
 SIGNER = "alpine/openssl:3.5.0"
-USER = 100
-"""The numeric user of both containers: that of the curl image."""
 SCRIPT = read("render.helm", "scripts/make.sh")
 """4096 random bytes give about 990 letters and digits; if they are ever too few, `test` fails the
 Job, which is retried."""
@@ -116,7 +114,7 @@ def _job(part_of: str, account: Joined, config: Joined, host: str | None) -> dic
     shared = '"labels":{"app.kubernetes.io/part-of":"' + part_of + '"}'
     make = _container(
         "make",
-        Setting("secretMaker.image", IMAGE, "The image of curl, for generated secrets."),
+        Setting("secretMaker.image", CURL, "The image of curl, for generated secrets."),
         [
             {"name": "API", "value": "https://kubernetes.default.svc"},
             {"name": "NAMESPACE", "valueFrom": {"fieldRef": {"fieldPath": "metadata.namespace"}}},
@@ -132,7 +130,7 @@ def _job(part_of: str, account: Joined, config: Joined, host: str | None) -> dic
         "serviceAccountName": account,
         "automountServiceAccountToken": True,
         "restartPolicy": "OnFailure",
-        "securityContext": pod.security(USER, group=USER),
+        "securityContext": pod.security(CURL_USER, group=CURL_USER),
         **({"initContainers": [sign]} if host else {}),
         "containers": [make],
         "volumes": [

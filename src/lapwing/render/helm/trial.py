@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from lapwing.render.helm.secrets import IMAGE, USER
 from lapwing.render.kubernetes import edge, pod
+from lapwing.render.kubernetes.analysis import CURL, CURL_USER
 from lapwing.render.kubernetes.edge_config import ends_tls
 from lapwing.render.kubernetes.objects import ClusterEnvironment, name, new_object, selector
 from lapwing.render.kubernetes.setting import MERGE, Setting, join
@@ -56,11 +56,11 @@ def _pod(cluster: ClusterEnvironment) -> dict[str, Any]:
     return {
         "restartPolicy": "Never",
         **pod.NO_TOKEN,
-        "securityContext": pod.security(USER, group=USER),
+        "securityContext": pod.security(CURL_USER, group=CURL_USER),
         "containers": [
             {
                 "name": "reached",
-                "image": Setting("test.image", IMAGE, "The image of `helm test`, with curl."),
+                "image": Setting("test.image", CURL, "The image of `helm test`, with curl."),
                 "command": ["/bin/sh", "-euc", SCRIPT],
                 "env": [
                     {"name": "PATHS", "value": pod.literal(paths)},
