@@ -21,6 +21,8 @@ _LINK_OF_PROVIDER = re.compile(r"/docs#(\w+) ")
 _META = {"connection", "count", "dependsOn", "forEach", "lifecycle", "provider", "provisioners"}
 
 ADDED: dict[str, dict[str, Any]] = {
+    # Since version 2.3: docs/resources/advanced_cluster.md, "Auto-Scaling with Effective Fields".
+    "mongodbatlas_advanced_cluster": {"use_effective_fields": {"type": "bool"}},
     # Documented since version 2.9: docs/guides/gcp-privatelink-port-mapping-migration.md of the
     # provider's repository.
     "mongodbatlas_privatelink_endpoint": {"port_mapping_enabled": {"type": "bool"}},

@@ -177,6 +177,16 @@ def _resources(roots: list[Any], kind: str) -> list[Any]:
     return [r for root in roots for r in root.get("resource", {}).get(kind, {}).values()]
 
 
+def test_atlas_may_scale_a_cluster_and_terraform_still_compares_its_configuration(
+    tmp_path: Path,
+) -> None:
+    files = infra(stack("company-inc", tmp_path))
+    body = json.loads(files["production/database.tf.json"])["resource"]
+    [cluster] = body["mongodbatlas_advanced_cluster"].values()
+    assert cluster["use_effective_fields"] is True
+    assert "lifecycle" not in cluster
+
+
 def test_free_tier_of_atlas_has_no_private_endpoint_and_no_backups(tmp_path: Path) -> None:
     files = infra(stack("managed", tmp_path))
     body = json.loads(files["production/database.tf.json"])["resource"]
@@ -189,7 +199,7 @@ def test_free_tier_of_atlas_has_no_private_endpoint_and_no_backups(tmp_path: Pat
     assert (cluster["backup_enabled"], cluster["pit_enabled"]) == (False, False)
     [region] = cluster["replication_specs"][0]["region_configs"]
     assert (region["provider_name"], region["backing_provider_name"]) == ("TENANT", "GCP")
-    assert "lifecycle" not in cluster or "ignore_changes" not in cluster["lifecycle"]
+    assert "use_effective_fields" not in cluster  # Nothing scales it.
     rules = json.loads(files["production/firewall.tf.json"])["resource"]["google_compute_firewall"]
     assert rules["allow_out_atlas"]["allow"] == [{"protocol": "tcp", "ports": ["27015-27017"]}]
     other = json.loads(

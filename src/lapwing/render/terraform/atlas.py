@@ -4,8 +4,9 @@ The endpoint is port-mapped: one address and one forwarding rule, whatever the n
 free tier has neither endpoint nor backups: it accepts connections of the NAT gateway. Database
 users are not here: their passwords would be in Terraform's state.
 
-Sources: https://www.mongodb.com/docs/atlas/security-private-endpoint/ and
-https://www.mongodb.com/docs/atlas/reference/free-shared-limitations/
+Sources: https://www.mongodb.com/docs/atlas/security-private-endpoint/,
+https://www.mongodb.com/docs/atlas/reference/free-shared-limitations/ and "Auto-Scaling with
+Effective Fields" of the provider's documentation of mongodbatlas_advanced_cluster (since 2.3).
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ from lapwing.stack.model import Resource
 
 _MAX_TIER = "M30"
 _ABOUT = (
-    "Three nodes in three zones. Auto-scaling changes the tier within its limits, so Terraform "
-    "ignores changes of it. A second region, if any, is for failover."
+    "Three nodes in three zones. Auto-scaling changes the tier and the disk within its limits. "
+    "With effective fields, Terraform does not revert that. A second region, if any, is for "
+    "failover."
 )
 _ABOUT_FREE = (
     "The free tier: three nodes and 512 MB that are shared with others, without backups and a "
@@ -53,7 +55,7 @@ def _database(project: Project, name: str, resource: Resource, environment: str)
         backup=backup,
         protected=environment == project.folder,
         regions=[_free(project)] if public else _regions(project, resource),
-        ignored=None if public else ["replication_specs"],
+        scales=None if public else True,
     )
     if not backup:
         del body["resource"]["mongodbatlas_cloud_backup_schedule"]
