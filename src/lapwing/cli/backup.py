@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from lapwing.commands.backup import MachineBackups
     from lapwing.targets.base import Target
     from lapwing.targets.cluster_backups import ClusterBackups
-    from lapwing.targets.machine import MachineTarget
 
 
 @click.command("backup")
@@ -83,25 +82,13 @@ def _backups(target: Target, identity: TextIO | None) -> MachineBackups | Cluste
 
     if not isinstance(target, KubernetesTarget | ArgoCDTarget):
         from lapwing.commands.backup import MachineBackups
+        from lapwing.targets.machine import MachineTarget
 
-        return MachineBackups(on_machine(target), identity.read() if identity else None)
+        assert isinstance(target, MachineTarget)
+        return MachineBackups(target, identity.read() if identity else None)
     if identity is not None:
         raise UsageError("--identity is for machines: backups of a cluster are not encrypted.")
     return ClusterBackups(target.cluster)
-
-
-def on_machine(target: Target) -> MachineTarget:
-    """Return a target on a machine. Raises UsageError for one on a cluster."""
-    from lapwing.targets.machine import MachineTarget
-
-    if not isinstance(target, MachineTarget):
-        environment = target.ref.environment
-        raise UsageError(
-            f"`restore` works only on machines; {environment} is on a cluster.",
-            hint=f"Check the backup with `lapwing backup verify -e {environment}`, then restore it "
-            "with `kubectl exec`: see operations/backup in the documentation.",
-        )
-    return target
 
 
 def _show_left_out(context: Context, made: Manifest) -> None:

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import sys
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 import click
 
-from lapwing.cli.backup import on_machine
 from lapwing.cli.context import Context
-from lapwing.cli.options import environment_option, identity_option, output_option
+from lapwing.cli.options import context_option, environment_option, identity_option, output_option
 from lapwing.errors import UsageError
+
+if TYPE_CHECKING:
+    from lapwing.targets.argocd import ArgoCDTarget
+    from lapwing.targets.kubernetes import KubernetesTarget
 
 
 @click.command("restore")
 @click.argument("name")
 @click.argument("backup", required=False)
 @environment_option
+@context_option
 @identity_option
 @click.option("--yes", is_flag=True, help="Do not ask before the data is replaced.")
 @output_option
@@ -26,17 +30,27 @@ def command(
     name: str,
     backup: str | None,
     environment: str,
+    cluster: str | None,
     identity: TextIO | None,
     yes: bool,
 ) -> int:
     """Restore NAME, a resource or a volume, from BACKUP, by default the newest.
 
-    The environment is stopped during the restore. The data from before the restore is kept.
+    The environment is stopped during the restore. The data from before the restore is kept: on a
+    machine as a folder, on Kubernetes as another backup. The same command completes an interrupted
+    restore. Managed databases are restored by their cloud.
     """
     from lapwing.cli import present
     from lapwing.commands.backup import find_part, restore
+    from lapwing.targets.argocd import ArgoCDTarget
+    from lapwing.targets.base import ClusterOptions
+    from lapwing.targets.kubernetes import KubernetesTarget
+    from lapwing.targets.machine import MachineTarget
 
-    target = on_machine(context.target(environment))
+    target = context.target(environment, ClusterOptions(cluster, yes=yes))
+    if isinstance(target, KubernetesTarget | ArgoCDTarget):
+        return _on_cluster(context, target, name, backup, identity)
+    assert isinstance(target, MachineTarget)
     backups = target.backups(identity.read() if identity else None)
     manifest = backups.find(backup)
     part = find_part(manifest, name)
@@ -51,3 +65,25 @@ def command(
     if result.outcome == "unchanged" and not context.for_programs:
         return 0
     return present.deploy_result(context, result)
+
+
+def _on_cluster(
+    context: Context,
+    target: KubernetesTarget | ArgoCDTarget,
+    name: str,
+    backup: str | None,
+    identity: TextIO | None,
+) -> int:
+    import msgspec
+
+    from lapwing.targets.cluster_restores import ClusterRestores
+
+    if identity is not None:
+        raise UsageError("--identity is for machines: backups of a cluster are not encrypted.")
+    context.prepare_home()
+    restored, result = ClusterRestores(target).restore(name, backup)
+    context.printer.say(f"Restored {name} from {restored.backup}.", style="green")
+    context.printer.say(f"The data from before is in the backup {restored.saved}.")
+    if context.for_programs:
+        context.printer.json(msgspec.to_builtins(result))
+    return 0

@@ -84,4 +84,4 @@ def _backup(subject: Subject, name: str) -> tuple[str, str, str]:
         return "none by Lapwing", "none", "by hand"
     by = f"{backup.schedule} by {backup.by}".strip()
     by += "" if backup.assured else ", if it starts the server"
-    return by, "last backup", "`lapwing restore`" if subject.on_machine else "by hand"
+    return by, "last backup", "`lapwing restore`"

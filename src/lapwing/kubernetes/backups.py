@@ -1,4 +1,4 @@
-"""Jobs that back up the databases of an environment now, list backups, and test a restore.
+"""Jobs that back up the databases of an environment now, list backups, and restore them.
 
 Each is built from the CronJob in the cluster (see render/kubernetes/backup.py), so it has what was
 deployed: images, credentials, policies, user and volumes. A Job is deleted when its output is read;
@@ -8,6 +8,7 @@ if the command is killed, the cluster deletes it an hour after it has ended.
     list        prints the manifests
     rehearse    downloads an archive and checks its SHA-256, then starts a server from the image of
                 the database on an empty folder, reachable only in the pod, and loads the dump
+    load        downloads and checks an archive, then loads it into the running database
 """
 
 from __future__ import annotations
@@ -33,25 +34,31 @@ MAX_LOG_LINES = 10_000
 
 
 def script(name: str) -> str:
-    """Return the shell script `list` or `fetch`, or the restore test of a kind of database."""
+    """Return a shell script; `KIND` is a restore test, `load-KIND` loads into a database."""
     return read("kubernetes", f"backup_scripts/{name}.sh")
 
 
 class BackupJobs:
     """Runs Jobs for the backups of one environment. Methods raise BackupError or ClusterError."""
 
-    def __init__(self, api: ApiClient, scope: Scope, report: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        api: ApiClient,
+        scope: Scope,
+        report: Callable[[str], None],
+        heartbeat: Callable[[], None] = lambda: None,
+    ) -> None:
         self.api, self.scope = api, scope
-        self._waiter = ResourceWaiter(api, lambda: None, report)
+        self._waiter = ResourceWaiter(api, heartbeat, report)
 
-    def back_up(self) -> str:
+    def back_up(self, **variables: str) -> str:
         """Make a backup, and return its manifest. Raises BackupError if one is in progress."""
         cron_job, spec = self._pod()
         for job in self.api.list("batch/v1", "Job", self.scope.namespace, f"{COMPONENT}={PART}"):
             if (job.get("status") or {}).get("active"):
                 raise BackupError("Another backup of this environment is in progress.")
         [store] = spec["containers"]
-        spec["containers"] = [changed_container(store, SCHEDULED="false")]
+        spec["containers"] = [changed_container(store, SCHEDULED="false", **variables)]
         return self._run(cron_job, spec)
 
     def list(self) -> str:
@@ -64,25 +71,54 @@ class BackupJobs:
 
     def rehearse(self, backup: str, part: str, sha256: str) -> str:
         """Restore a part of a backup in a new pod; return what was found there."""
-        cron_job, spec = self._pod()
+        cron_job, spec = self._restoring_pod("", backup, part, sha256)
+        [server] = spec["containers"]
+        server["env"] = [e for e in server["env"] if "valueFrom" not in e]
+        return self._run(cron_job, spec, CHECK)
+
+    def load(self, backup: str, part: str, sha256: str) -> str:
+        """Replace the data of a database by a part of a backup; return what was loaded.
+
+        A Job of an earlier attempt is deleted first.
+        """
+        cron_job, spec = self._restoring_pod("load-", backup, part, sha256)
+        return self._run(cron_job, spec, CHECK, name=f"{cron_job['metadata']['name']}-load")
+
+    def kind(self, part: str) -> str:
+        """Return the kind of a database. Raises BackupError if it is not in the cluster."""
+        variables = {e["name"]: e.get("value") for e in self._dump(self._pod()[1], part)["env"]}
+        return str(variables["KIND"])
+
+    def _dump(self, spec: Mapping[str, Any], part: str) -> dict[str, Any]:
+        """Return the container that dumps a database. Raises BackupError."""
         called = dump_container(part)
-        dump = next((c for c in spec["initContainers"] if c["name"] == called), None)
-        if dump is None:
+        found: dict[str, Any] | None = next(
+            (c for c in spec["initContainers"] if c["name"] == called), None
+        )
+        if found is None:
             raise BackupError(f"{part} is not a database of {self.scope.environment} any more.")
+        return found
+
+    def _restoring_pod(
+        self, prefix: str, backup: str, part: str, sha256: str
+    ) -> tuple[Object, dict[str, Any]]:
+        """Return the CronJob, and a pod that gets a dump and runs the script of its database."""
+        cron_job, spec = self._pod()
+        dump = self._dump(spec, part)
         variables = {e["name"]: e.get("value") for e in dump["env"]}
         [store] = spec["containers"]
         given = {"BACKUP": backup, "NAME": part, "SHA256": sha256}
         spec["initContainers"] = [
             changed_container(store, script("fetch"), **given) | {"name": "fetch"}
         ]
-        server = changed_container(dump, script(str(variables["KIND"]))) | {"name": "server"}
-        server["env"] = [e for e in server["env"] if "valueFrom" not in e]
+        command = script(f"{prefix}{variables['KIND']}")
+        server = changed_container(dump, command) | {"name": "server"}
         where = Reference("apps/v1", "StatefulSet", self.scope.namespace, str(variables["HOST"]))
         if (database := self.api.get(where)) is not None:
             [served] = database["spec"]["template"]["spec"]["containers"]
             server["resources"] = served["resources"]
         spec["containers"] = [server]
-        return self._run(cron_job, spec, CHECK)
+        return cron_job, spec
 
     @property
     def place(self) -> str:
@@ -105,14 +141,16 @@ class BackupJobs:
             )
         return found, copy.deepcopy(found["spec"]["jobTemplate"]["spec"]["template"]["spec"])
 
-    def _run(self, cron_job: Object, spec: Mapping[str, Any], component: str = PART) -> str:
+    def _run(
+        self, cron_job: Object, spec: Mapping[str, Any], component: str = PART, *, name: str = ""
+    ) -> str:
         """Run a Job to its end, and return the output of its container."""
         made = copy.deepcopy(cron_job["spec"]["jobTemplate"])
         metadata, namespace = cron_job["metadata"], self.scope.namespace
         made["spec"]["template"]["spec"] = spec
         owner = {"apiVersion": "batch/v1", "kind": "CronJob"}
         owner |= {"name": metadata["name"], "uid": metadata["uid"]}
-        name = f"{metadata['name']}-{secrets.token_hex(5)}"
+        name = name or f"{metadata['name']}-{secrets.token_hex(5)}"
         job = {
             "apiVersion": "batch/v1",
             "kind": "Job",
@@ -125,6 +163,7 @@ class BackupJobs:
             },
             "spec": made["spec"],
         }
+        self._waiter.delete(Reference.of(job))
         self.api.create(job)
         try:
             self._waiter.complete(job)

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable
 
 from lapwing.errors import KindMissingError
-from lapwing.kubernetes import Report, applyset
+from lapwing.kubernetes import Report, applyset, restores
 from lapwing.kubernetes.applyset import Scope
 from lapwing.kubernetes.client import ApiClient
 from lapwing.kubernetes.objects import Reference, is_terminating
@@ -91,6 +91,7 @@ def delete_data(api: ApiClient, scope: Scope) -> list[Reference]:
         if api.delete(Reference.of(thing), uid=thing["metadata"]["uid"])
     ]
     namespace = api.get(Reference("v1", "Namespace", "", scope.namespace))
+    api.delete(restores.reference(scope))
     if namespace and scope.manages(namespace) and not has_unmanaged_objects(api, scope):
         api.delete(Reference.of(namespace))
         deleted.append(Reference.of(namespace))

@@ -121,11 +121,20 @@ class ClusterEnvironment:
 
     def status(self) -> StatusReport:
         """Read what the cluster runs. Raises UsageError if nothing was ever deployed."""
+        from lapwing.kubernetes import restores
+
         with self.connect() as api:
             url = self.url(api)
             found = self._with_history(read_status(api, self.scope, url), url)
+            restoring = restores.recorded(api, self.scope)
         if found is None:
             raise never_deployed(self.ref)
+        if restoring is not None:
+            problem = (
+                f"a restore of {restoring.name} from backup {restoring.backup} is in progress or "
+                f"was interrupted; run `{restoring.command(self.ref.environment)}` to complete it."
+            )
+            found = msgspec.structs.replace(found, problem=problem)
         return StatusReport(found, open_hint=None if url else self.open_hint)
 
     def change_rollouts(
@@ -155,7 +164,14 @@ class ClusterEnvironment:
         )
 
     def confirm(self, api: ApiClient, verb: str) -> None:
-        """Ask before a cluster is changed that is not local. Raises ContextError without a yes."""
+        """Ask before a cluster is changed that is not local.
+
+        Raises ContextError without a yes, StateError during a restore, which `down` checks itself.
+        """
+        from lapwing.kubernetes import restores
+
+        if verb != "down":
+            restores.check_none(api, self.scope)
         guards.confirm_context(api, verb, self.scope, self.options, self.reporter)
 
     def _with_history(self, found: Status | None, url: str) -> Status | None:

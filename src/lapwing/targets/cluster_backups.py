@@ -32,7 +32,7 @@ class ClusterBackups:
         for line in lines:
             if line.startswith(NOT_REMOVED):
                 self.cluster.reporter.say(line)
-        if not (found := _manifests(lines)):
+        if not (found := read_manifests(lines)):
             raise BackupError(
                 "The backup has ended, but its manifest cannot be read.",
                 hint=f"Run `lapwing backup list -e {self.cluster.ref.environment}`.",
@@ -42,7 +42,7 @@ class ClusterBackups:
     def list(self) -> list[Manifest]:
         """Return the complete backups, newest first. Unreadable ones are skipped."""
         with self._jobs() as jobs:
-            found = _manifests(jobs.list().splitlines())
+            found = read_manifests(jobs.list().splitlines())
             return sorted(found, key=lambda made: made.id, reverse=True)
 
     def find(self, name: str | None) -> Manifest:
@@ -85,7 +85,7 @@ class ClusterBackups:
                 raise BackupError(error.message, hint=error.hint, detail=error.detail) from error
 
 
-def _manifests(lines: Sequence[str]) -> list[Manifest]:
+def read_manifests(lines: Sequence[str]) -> list[Manifest]:
     """Return the manifests in a log, which may have other lines."""
     found = []
     for line in lines:

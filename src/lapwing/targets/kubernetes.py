@@ -22,7 +22,7 @@ from lapwing.desired.history import IN_PROGRESS, Entry, history, last_failure
 from lapwing.desired.repository import DesiredRepository
 from lapwing.desired.secrets import SecretStore
 from lapwing.errors import DeploymentFailed, StateError
-from lapwing.kubernetes import local_state, pods
+from lapwing.kubernetes import local_state, pods, restores
 from lapwing.kubernetes.applyset import Scope
 from lapwing.kubernetes.client import ApiClient
 from lapwing.kubernetes.status import read_status
@@ -184,9 +184,10 @@ class KubernetesTarget:
 
         def run(applier: Applier, done: Progress) -> None:
             if request.volumes:
-                guards.confirm_removal(
-                    f"Remove the data of {self.ref}?", self.cluster.options, self.reporter
-                )
+                question = f"Remove the data of {self.ref}?"
+                guards.confirm_removal(question, self.cluster.options, self.reporter)
+            else:
+                restores.check_none(applier.api, self.scope)
             with self.reporter.working("removing"):
                 self._remove(applier, request, done)
 
@@ -214,10 +215,7 @@ class KubernetesTarget:
     def _run_or_change_rollouts(
         self, verb: Literal["promote", "abort"], run: Callable[[Applier, Progress], None]
     ) -> DeployResult:
-        """Run a verb.
-
-        If the environment was not applied from this machine, only its Rollouts are changed.
-        """
+        """Run a verb; only Rollouts are changed if this machine did not apply the environment."""
         if self.repository.newest(self.ref.stack, self.ref.environment) is not None:
             return self._run(verb, run)
         with self._changing(verb) as api:

@@ -7,6 +7,7 @@ containers are real; the API server, its controllers and the kubelet are simulat
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,9 +20,14 @@ Json = dict[str, Any]
 Run = Callable[[Json, str], tuple[int, str]]
 """Runs a container of a pod of this name to its end: its status and its log."""
 PLURALS = {
-    "v1": {"Pod": "pods", "Event": "events"},
+    "v1": {"Pod": "pods", "Event": "events", "ConfigMap": "configmaps"},
     "batch/v1": {"CronJob": "cronjobs", "Job": "jobs"},
-    "apps/v1": {"StatefulSet": "statefulsets", "ReplicaSet": "replicasets"},
+    "argoproj.io/v1alpha1": {"Application": "applications"},
+    "apps/v1": {
+        "Deployment": "deployments",
+        "StatefulSet": "statefulsets",
+        "ReplicaSet": "replicasets",
+    },
 }
 
 
@@ -33,11 +39,18 @@ class Cluster:
         self.logs: dict[tuple[str, str], str] = {}
         self.jobs: list[Json] = []
         self._run = run
+        self._version = 0
 
     def add(self, thing: Json) -> None:
         """Add an object."""
         metadata = thing["metadata"]
         metadata.setdefault("uid", f"uid-{metadata['name']}")
+        self._version += 1
+        metadata["resourceVersion"] = str(self._version)
+        if thing["kind"] == "Deployment":
+            count = thing["spec"].get("replicas", 1)
+            counted = ("replicas", "updatedReplicas", "readyReplicas", "availableReplicas")
+            thing["status"] = dict.fromkeys(counted, count)
         plural = PLURALS[thing["apiVersion"]][thing["kind"]]
         root = "/apis/" if "/" in thing["apiVersion"] else "/api/"
         path = f"{root}{thing['apiVersion']}/namespaces/{metadata['namespace']}/{plural}"
@@ -50,6 +63,15 @@ class Cluster:
         job["status"] = {"active": 1}
         threading.Thread(target=self._work, args=(job,)).start()
 
+    def delete(self, path: str) -> Json:
+        """Delete an object and the pods that it owns."""
+        found = self.objects.pop(path, {})
+        uid = found.get("metadata", {}).get("uid")
+        for other, thing in list(self.objects.items()):
+            if uid in [o["uid"] for o in thing["metadata"].get("ownerReferences", ())]:
+                self.objects.pop(other, None)
+        return found
+
     def _work(self, job: Json) -> None:
         name, spec = job["metadata"]["name"], job["spec"]["template"]["spec"]
         owner = {"kind": "Job", "name": name, "uid": job["metadata"]["uid"]}
@@ -61,6 +83,8 @@ class Cluster:
             states.append({"name": container["name"], "state": ended})
             if status:
                 break
+        if job not in list(self.objects.values()):
+            return
         self.add(
             {
                 "apiVersion": "v1",
@@ -79,6 +103,15 @@ class Cluster:
         )
         condition = {"type": "Failed" if status else "Complete", "status": "True"}
         job["status"] = {"conditions": [condition]}
+
+
+def merged(old: Json, new: Json) -> Json:
+    """Apply a merge patch without deletions."""
+    changed = {
+        k: merged(old[k], v) if isinstance(v, dict) and isinstance(old.get(k), dict) else v
+        for k, v in new.items()
+    }
+    return {**old, **changed}
 
 
 @contextmanager
@@ -101,17 +134,45 @@ def serve(run: Run, kubeconfig: Path) -> Iterator[Cluster]:
             elif url.path in cluster.objects:
                 self.answer(cluster.objects[url.path])
             elif url.path.split("/")[-1] in {p for k in PLURALS.values() for p in k.values()}:
+                root, _, plural = url.path.rpartition("/")  # Without a namespace: of all.
                 below = [
-                    t for path, t in list(cluster.objects.items()) if path.startswith(url.path)
+                    t
+                    for path, t in list(cluster.objects.items())
+                    if path.startswith(root) and path.split("/")[-2] == plural
                 ]
-                wanted = dict(s.split("=") for s in asked.get("labelSelector", "").split(",") if s)
-                found = [t for t in below if wanted.items() <= t["metadata"]["labels"].items()]
+                selector = re.sub(r"[^,]+ in \([^)]*\)", "", asked.get("labelSelector", ""))
+                wanted = dict(s.split("=") for s in selector.split(",") if s)
+                found = [
+                    t for t in below if wanted.items() <= t["metadata"].get("labels", {}).items()
+                ]
                 self.answer({"items": found, "metadata": {}})
             else:
                 self.answer({"kind": "Status", "code": 404, "reason": "NotFound"}, 404)
 
+        def do_PATCH(self) -> None:
+            change = json.loads(self.rfile.read(int(self.headers["content-length"])))
+            found = cluster.objects.get(self.path.partition("?")[0])
+            if found is None:
+                self.answer({"kind": "Status", "code": 404, "reason": "NotFound"}, 404)
+                return
+            version = found["metadata"]["resourceVersion"]
+            if change.get("metadata", {}).get("resourceVersion", version) != version:
+                self.answer({"kind": "Status", "code": 409, "reason": "Conflict"}, 409)
+                return
+            changed = merged(found, change)
+            cluster.add(changed)
+            self.answer(changed)
+
         def do_POST(self) -> None:
             job = json.loads(self.rfile.read(int(self.headers["content-length"])))
+            if job["kind"] != "Job":
+                path = f"{self.path.partition('?')[0]}/{job['metadata']['name']}"
+                if path in cluster.objects:
+                    self.answer({"kind": "Status", "code": 409, "reason": "AlreadyExists"}, 409)
+                    return
+                cluster.add(job)
+                self.answer(job, 201)
+                return
             spec = job["spec"]["template"]["spec"]
             names = [c["name"] for c in (*spec.get("initContainers", ()), *spec["containers"])]
             if len(names) != len(set(names)) or max(map(len, names)) > 63:
@@ -123,7 +184,7 @@ def serve(run: Run, kubeconfig: Path) -> Iterator[Cluster]:
 
         def do_DELETE(self) -> None:
             self.rfile.read(int(self.headers.get("content-length", 0)))
-            self.answer(cluster.objects.pop(self.path, {}))
+            self.answer(cluster.delete(self.path))
 
         def answer(self, content: Json | str, status: int = 200) -> None:
             body = (content if isinstance(content, str) else json.dumps(content)).encode()

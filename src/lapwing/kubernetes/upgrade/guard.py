@@ -20,10 +20,11 @@ from lapwing.errors import LapwingError
 from lapwing.kubernetes.applyset import Scope
 from lapwing.kubernetes.client import ApiClient
 from lapwing.kubernetes.objects import Object, Reference, annotation, image_of
+from lapwing.kubernetes.record import LEASE_S
 from lapwing.kubernetes.upgrade.backup import BackupCommands
 from lapwing.kubernetes.upgrade.driver import UpgradeError, upgrade
 from lapwing.kubernetes.upgrade.plan import UpgradePlan, plans
-from lapwing.kubernetes.upgrade.record import LEASE_S, UpgradeRecords, list_upgrades, reference
+from lapwing.kubernetes.upgrade.record import list_upgrades, records, reference
 from lapwing.kubernetes.upgrade.states import Permission, State
 from lapwing.kubernetes.upgrade.steps import UpgradeSteps
 from lapwing.plan.names import MIGRATED_BY, release_of
@@ -143,18 +144,18 @@ def _run(
     options: UpgradeOptions,
     report: Callable[[str], None],
 ) -> bool:
-    records = UpgradeRecords(api, scope, plan.service, options.holder, options.lease)
-    records.acquire()
+    record = records(api, scope, plan.service, options.holder, options.lease)
+    record.acquire()
     permission = Permission(
         downtime=options.allow_downtime,
         backup=options.commands is not None or plan.database is not None,
     )
     try:
-        steps = UpgradeSteps(api, scope, plan, records, options.commands, report)
-        if records.load() is None:
+        steps = UpgradeSteps(api, scope, plan, record, options.commands, report)
+        if record.load() is None:
             steps.remember()
         release = f"{plan.service} {release_of(image_of(plan.own))}"
-        return upgrade(release, scope.environment, permission, steps, records) is State.SUCCEEDED
+        return upgrade(release, scope.environment, permission, steps, record) is State.SUCCEEDED
     except (LapwingError, KeyboardInterrupt):
-        records.release()
+        record.release()
         raise

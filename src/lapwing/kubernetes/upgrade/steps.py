@@ -220,7 +220,7 @@ class UpgradeSteps:
 
     @property
     def _id(self) -> str:
-        return self._records.upgrade
+        return self._records.id
 
     def _get(self, thing: Object) -> Object | None:
         return self._api.get(Reference.of(thing))
