@@ -18,7 +18,7 @@ from lapwing.kubernetes.client import ApiClient
 from lapwing.kubernetes.objects import Reference
 from lapwing.kubernetes.wait import WaitLimits
 from lapwing.render.kubernetes.addons import ARGO_CD, ROLLOUTS
-from tests.cluster.control_plane import NODE, Cluster
+from tests.cluster.control_plane import NODE, Cluster, wait_until
 from tests.installation import LAPWING
 from tests.kubernetes import schemas
 from tests.needs import require
@@ -188,6 +188,36 @@ def test_add_on_of_others_is_used_unchanged(
         kept = api.get(reference)
         assert kept is not None
         assert kept["spec"]["template"]["spec"]["containers"][0]["image"] == "other/rollouts:v1"
+
+
+def test_argo_cd_in_another_namespace_is_refused(
+    fresh: Cluster, manifests: Path, tmp_path: Path
+) -> None:
+    labels = {
+        "app.kubernetes.io/name": "argocd-application-controller",
+        "app.kubernetes.io/component": "application-controller",
+        "app.kubernetes.io/part-of": "argocd",
+    }
+    pod = {"containers": [{"name": "c", "image": "other/argocd:v1"}]}
+    with ApiClient(kubeconfig.read([fresh.kubeconfig]), {}) as api:
+        api.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "gitops"}})
+        controller = {
+            "apiVersion": "apps/v1",
+            "kind": "StatefulSet",
+            "metadata": {"name": "prod-controller", "namespace": "gitops", "labels": labels},
+            "spec": {
+                "serviceName": "prod-controller",
+                "selector": {"matchLabels": labels},
+                "template": {"metadata": {"labels": labels}, "spec": pod},
+            },
+        }
+        api.create(controller)
+        words = ("-e", "production", "--manifests", str(manifests))
+        status, error = run(fresh, tmp_path, *words)
+        assert status == 2
+        assert "StatefulSet prod-controller in the namespace gitops" in json.dumps(error)
+        api.delete(Reference.of(controller))
+        wait_until(lambda: api.get(Reference.of(controller)) is None, "the deletion")
 
 
 def test_render_only_writes_everything_that_is_applied(

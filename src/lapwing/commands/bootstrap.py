@@ -38,6 +38,10 @@ NEG_STATUS = "cloud.google.com/neg-status"
 METRICS = Reference("apiregistration.k8s.io/v1", "APIService", "", "v1beta1.metrics.k8s.io")
 NO_IMAGE = f"not-built@sha256:{'0' * 64}"
 WORKLOADS = ("Deployment", "StatefulSet")
+ARGO_CD_CONTROLLER = (
+    "app.kubernetes.io/part-of=argocd,app.kubernetes.io/component=application-controller"
+)
+"""The labels of the controller in the manifests, the Helm chart and the operator of Argo CD."""
 
 
 def rendered_environment(loaded: LoadedStack) -> RenderedEnvironment:
@@ -95,6 +99,7 @@ def bootstrap(
     with place.connect() as api:
         version = api.version()
         if cluster.is_argo:
+            _check_argo_cd(api)
             _check_external_secrets(api)
         managed = [a for a in wanted if not _is_foreign(api, a)]
         texts = read_manifests(managed, folder, reporter)
@@ -109,6 +114,30 @@ def bootstrap(
         with reporter.working("checking"):
             checks = list(_check(api, cluster, wanted, managed))
         return [CheckResult("API server responds", True, version), *checks]
+
+
+def _check_argo_cd(api: ApiClient) -> None:
+    """Check that Argo CD is in no other namespace than its applications. Raises UsageError."""
+    for thing in _argo_cd_controllers(api, ""):
+        metadata = thing["metadata"]
+        if metadata["namespace"] != argo.NAMESPACE:
+            raise UsageError(
+                f"Argo CD is already installed: {thing['kind']} {metadata['name']} in the "
+                f"namespace {metadata['namespace']}. Lapwing writes its applications for the "
+                f"namespace {argo.NAMESPACE}.",
+                hint=f"Move Argo CD to the namespace {argo.NAMESPACE}. If that installation has to "
+                "stay, use another cluster: two of them would change the same definitions. Nothing "
+                "was changed.",
+            )
+
+
+def _argo_cd_controllers(api: ApiClient, namespace: str) -> list[Object]:
+    """List the controllers of Argo CD in a namespace, or in all."""
+    return [
+        thing
+        for kind in WORKLOADS
+        for thing in api.list("apps/v1", kind, namespace, ARGO_CD_CONTROLLER)
+    ]
 
 
 def _check_external_secrets(api: ApiClient) -> None:
@@ -134,7 +163,10 @@ def _is_foreign(api: ApiClient, addon: AddOn) -> bool:
     if addon is addons.METRICS_SERVER:
         found = api.get(METRICS)
         return found is not None and label(found, MANAGED_BY) != "lapwing"
-    return any(label(thing, MANAGED_BY) != "lapwing" for thing in _workloads(api, addon))
+    workloads = _workloads(api, addon)
+    if addon is addons.ARGO_CD:  # A Helm release or an operator gives its workloads other names.
+        workloads += _argo_cd_controllers(api, addon.namespace)
+    return any(label(thing, MANAGED_BY) != "lapwing" for thing in workloads)
 
 
 def _workloads(api: ApiClient, addon: AddOn) -> list[Object]:
