@@ -70,8 +70,27 @@ def test_no_secret_values_and_only_expected_roles(case: str, tmp_path: Path) -> 
     writer = "roles/artifactregistry.writer"
     assert {r for s, r in roles if s} == {writer, "roles/iam.workloadIdentityUser"}
     reader = ["roles/artifactregistry.reader", "roles/container.defaultNodeServiceAccount"]
-    assert sorted({r for s, r in roles if not s} - {"roles/secretmanager.secretAccessor"}) == reader
+    single = {"roles/secretmanager.secretAccessor", "roles/storage.objectUser"}
+    assert sorted({r for s, r in roles if not s} - single) == reader
+    assert roles.get((False, "roles/storage.objectUser"), set()) <= {
+        "google_storage_bucket_iam_member"
+    }
     assert all("project" not in kind for kind in roles[True, writer])
+
+
+def test_backups_may_use_their_bucket_only(tmp_path: Path) -> None:
+    files = infra(stack("everything", tmp_path))
+    body = json.loads(files["production/backups.tf.json"])["resource"]
+    [(name, access)] = body["google_storage_bucket_iam_member"].items()
+    assert (name, access["bucket"]) == ("production-backup", "bank-backups")
+    assert access["member"].endswith("/subject/ns/bank-production/sa/bank-backup")
+    assert "trial/backups.tf.json" not in files
+    loaded = load(tmp_path / "lapwing.yaml", "production")
+    objects = render.objects(render.prepare(loaded, {"api": "bank/api:v1", "web": "bank/web:v1"}))
+    [job] = [o for o in objects if o["kind"] == "CronJob"]
+    pod = job["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+    assert job["metadata"]["namespace"] == "bank-production"
+    assert pod["serviceAccountName"] == "bank-backup"
 
 
 def test_only_needed_files_are_rendered(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from lapwing.stack.load import LoadedStack
 from lapwing.stack.model import Resource
 from lapwing.stack.resource_reference import variable_of
 
+GOOGLE_STORAGE = "gs://"
 SHARED = "shared"
 
 
@@ -129,6 +130,17 @@ def static_routes(loaded: LoadedStack) -> tuple[str, ...]:
         return ()
     services = loaded.stack.services.values()
     return tuple(s.route for s in services if s.kind == "static" and s.route)
+
+
+def buckets(project: Project) -> dict[str, str]:
+    """Return the bucket in Cloud Storage that the backups of each environment go to."""
+    wanted = {e.environment: e.settings.backup for e in project.environments}
+    found = {name: backup.to for name, backup in wanted.items() if backup and backup.to}
+    return {
+        name: to.removeprefix(GOOGLE_STORAGE).partition("/")[0]
+        for name, to in found.items()
+        if to.startswith(GOOGLE_STORAGE)
+    }
 
 
 def databases(loaded: LoadedStack) -> dict[str, Resource]:

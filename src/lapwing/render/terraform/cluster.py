@@ -1,10 +1,17 @@
-"""Around the cluster of a project: the firewall, and the secrets in Secret Manager."""
+"""Around the cluster of a project: the firewall, secrets, and the access of backups."""
 
 from __future__ import annotations
 
 from lapwing.plan.names import EXTERNAL_SECRETS
 from lapwing.render.addresses import ATLAS_PORTS
-from lapwing.render.terraform.cloud import Project, databases, internet_ports, managed, secrets
+from lapwing.render.terraform.cloud import (
+    Project,
+    buckets,
+    databases,
+    internet_ports,
+    managed,
+    secrets,
+)
 from lapwing.render.terraform.template import Body, merge, render
 from lapwing.stack.cloud import is_free_tier
 from lapwing.stack.resource_reference import PORTS
@@ -36,5 +43,21 @@ def secret_manager(project: Project) -> Body:
         *(
             render("secrets", project, secret=name, environment=where, reader=EXTERNAL_SECRETS)
             for name, where in names
+        )
+    )
+
+
+def backups(project: Project) -> Body:
+    """Render the access of backups to their buckets in Cloud Storage."""
+    return merge(
+        *(
+            render(
+                "backups",
+                project,
+                name=f"{environment}-backup",
+                bucket=bucket,
+                environment=environment,
+            )
+            for environment, bucket in buckets(project).items()
         )
     )

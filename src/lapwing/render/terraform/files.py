@@ -35,6 +35,7 @@ _ENVIRONMENT: Mapping[str, Concern] = {
     "identities": partial(render, "identities"),
     "cluster": partial(render, "cluster"),
     "secrets": cluster.secret_manager,
+    "backups": cluster.backups,
     "database": atlas.atlas,
     "managed": managed.databases,
     "edge": edge.load_balancer,

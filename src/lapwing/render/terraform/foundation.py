@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lapwing.plan.image_retention import ImageRetention
 from lapwing.plan.names import endpoint_group
-from lapwing.render.terraform.cloud import SHARED, Project, databases, managed
+from lapwing.render.terraform.cloud import SHARED, Project, buckets, databases, managed
 from lapwing.render.terraform.template import Body, render
 
 
@@ -72,6 +72,7 @@ def project(project: Project) -> Body:
     else:
         needed |= {"certificatemanager"} if project.certified_domains else set()
         needed |= {"billingbudgets"} if project.budget is not None else set()
+        needed |= {"storage"} if buckets(project) else set()
         kinds = {r.kind for e in project.environments for r in managed(e).values()}
         needed |= {"servicenetworking"} if kinds else set()
         needed |= {"redis" if kind == "redis" else "sqladmin" for kind in kinds}
