@@ -84,7 +84,7 @@ def _in_cluster(r: Rendered) -> Iterator[tuple[str, Recovery]]:
         [claim] = o["spec"]["volumeClaimTemplates"]
         size = claim["spec"]["resources"]["requests"]["storage"]
         schedule = (saved[name]["schedule"],) if name in saved else ()
-        yield name, Recovery(int(size[:-2]) * UNITS[size[-2:]], schedule)
+        yield name, Recovery(int(size[:-2]) * UNITS[size[-2:]], schedule, verb=name in saved)
 
 
 def _on_machine(r: Rendered) -> Iterator[tuple[str, Recovery]]:
