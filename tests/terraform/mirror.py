@@ -49,7 +49,7 @@ def make(folder: Path) -> None:
         program = Path(scratch) / "provider"
         for provider in PROVIDERS:
             place = _place(folder, provider)
-            if (place / "schema.json").exists():
+            if _is_current(place / "schema.json"):
                 continue
             if not program.exists():
                 _build(program)
@@ -68,6 +68,12 @@ def _place(folder: Path, provider: Published) -> Path:
     machine = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
     system = f"{platform.system().lower()}_{machine}"
     return folder / "providers/registry.terraform.io" / provider.source / provider.version / system
+
+
+def _is_current(schema: Path) -> bool:
+    """Return whether a schema was written after the facts that are added to it."""
+    added = Path(published_schema.__file__)
+    return schema.exists() and schema.stat().st_mtime > added.stat().st_mtime
 
 
 def _build(program: Path) -> None:
