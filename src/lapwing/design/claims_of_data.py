@@ -95,7 +95,8 @@ SECURITY = (
     ),
     Claim(
         "Secrets that are not generated are in Secret Manager, in one region, with access per "
-        "secret; External Secrets copies them into the cluster.",
+        "secret; External Secrets reads them with Workload Identity instead of a key, and copies "
+        "them into the cluster.",
         lambda s: bool(s.facts.secret_reads),
     ),
     Claim(

@@ -123,6 +123,11 @@ DELIVERY = (
         lambda s: s.environment.deployed_by == "argocd",
     ),
     Claim(
+        "A root application creates the Argo CD application of each environment (app of apps); "
+        "`lapwing bootstrap` applies it once.",
+        lambda s: s.environment.has_root_application,
+    ),
+    Claim(
         "Each commit to the desired state is one deployment; `lapwing deploy` creates the commit "
         "and applies it to the cluster.",
         lambda s: s.environment.deployed_by == "lapwing",

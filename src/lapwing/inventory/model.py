@@ -357,6 +357,8 @@ class Environment:
     target: Literal["machine", "kubernetes"]
     facts: Inventory
     deployed_by: Literal["agent", "lapwing", "argocd"]
+    has_root_application: bool = False
+    """Whether one application of Argo CD creates those of all environments."""
     project: str | None = None
     built: tuple[BuiltImage, ...] = ()
     """The images that are built for a release of every service."""

@@ -84,6 +84,7 @@ def _environment(loaded: LoadedStack, project: Project | None) -> Environment:
         target=settings.target,
         facts=facts,
         deployed_by="agent" if on_machine else "argocd" if settings.uses_argo_cd else "lapwing",
+        has_root_application=settings.uses_argo_cd and settings.repository is not None,
         project=project.folder if project else None,
         built=tuple(built_images(loaded)),
         domain=settings.domain or "",

@@ -41,13 +41,17 @@ class Rendered:
         """Render an environment, with the roots of the whole stack."""
         made = cls(loaded)
         if loaded.settings.target == "kubernetes":
-            images = {n: "a/b:1" for n, s in loaded.stack.services.items() if s.image is None}
-            made.objects = list(render.objects(render.prepare(loaded, images)))
+            made.objects = list(render.objects(render.prepare(loaded, made.images)))
         if loaded.settings.cloud:
             clouds = [s for s in environments(loaded.path, folders=False) if s.settings.cloud]
             made.own = _resources(files(clouds, loaded.environment).popitem()[1])
             made.shared = _resources(files(clouds)["shared"])
         return made
+
+    @property
+    def images(self) -> dict[str, str]:
+        """An image for each service that is built."""
+        return {n: "a/b:1" for n, s in self.loaded.stack.services.items() if s.image is None}
 
     @property
     def on_machine(self) -> bool:
@@ -368,6 +372,14 @@ def _argo(r: Rendered) -> bool:
     return not r.on_machine and r.loaded.settings.uses_argo_cd
 
 
+def _root(r: Rendered) -> bool:
+    """A root application is rendered beside the application of the environment."""
+    if not _argo(r):
+        return False
+    cluster = render.prepare(r.loaded, r.images)
+    return bool(render.argo_files(cluster)) and "argocd" in render.root_file(cluster)
+
+
 def _kept(r: Rendered) -> bool:
     """An old slot keeps running after a switch."""
     if r.on_machine:
@@ -402,6 +414,9 @@ def _reads_secrets(r: Rendered) -> bool:
     secrets = r.cloud("google_secret_manager_secret")
     places = [s["replication"]["user_managed"]["replicas"] for s in secrets]
     assert all(len(place) == 1 for place in places)
+    readers = [b["member"] for b in r.cloud("google_secret_manager_secret_iam_member")]
+    assert all(".svc.id.goog/subject/ns/" in member for member in readers)
+    assert "google_service_account_key" not in r.own
     return bool(copied)
 
 
@@ -443,6 +458,7 @@ EVIDENCE: dict[str, Evidence] = {
     ),
     "it reaches the machine over SSH": lambda r: r.loaded.settings.host is not None,
     "Argo CD applies it": _argo,
+    "A root application creates": _root,
     "`lapwing deploy` creates the commit": _direct,
     "by a rolling update": lambda r: _parts_with(
         r, lambda o, _: o["kind"] == "Deployment" and _keeps_old(o)
