@@ -129,6 +129,7 @@ class Environment:
                     state=State.RESOURCES,
                     began=time.time(),
                     verdicts={n: str(v) for n, v in decision.verdicts.items()},
+                    is_switched=False,
                 )
                 await self._roll_out(rollout.begin())
 
@@ -148,7 +149,7 @@ class Environment:
                 self.store.problem = str(error)  # `tick` publishes again.
         else:
             self.store.event("agent", "Resuming the deployment in progress.", record.commit)
-            step = rollout.resume(record.state, record.outcome, switched=record.is_switched)
+            step = rollout.resume(record.state, record.outcome, switched=bool(record.is_switched))
             await self._roll_out(step)
 
     async def tick(self) -> None:
@@ -293,8 +294,13 @@ class Environment:
         else:
             await self._steps.perform(action, record)
 
-    async def _until_confirmed(self, what: str, perform: Callable[[], Awaitable[None]]) -> None:
-        """Repeat a change of routes until Envoy has confirmed it.
+    async def _until_confirmed(
+        self,
+        what: str,
+        perform: Callable[[], Awaitable[None]],
+        ends: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """Repeat a change of routes until Envoy has confirmed it, or until `ends`.
 
         A replica must not be stopped while Envoy may still send it requests.
         """
@@ -305,6 +311,8 @@ class Environment:
                 log.error("%s failed: %s", what, error)
                 self.store.problem = str(error)
                 self.store.update_status()
+                if ends():
+                    return
                 await asyncio.sleep(UNDO_RETRY_S)
                 continue
             self.store.problem = None
@@ -336,9 +344,10 @@ class Environment:
         """Complete a rollout: publish its routes, write the outcome of its commits, then the state.
 
         In this order, because a command that waits for the outcome ends when it is written, and
-        after a crash in between the outcome is written once more.
+        after a crash in between the outcome is written once more. While Envoy confirms nothing, a
+        newer deployment ends the wait.
         """
-        await self._until_confirmed("the final routes", self._publish)
+        await self._until_confirmed("the final routes", self._publish, ends=self._news.is_set)
         outcome = str(record.state)
         head = record.head or record.commit
         pending = await self.outcomes.pending_commits(record.document, head)

@@ -264,7 +264,8 @@ def _redirects(state: EnvironmentState) -> dict[str, str]:
     """
     edges = [document.edge for document in _documents(state) if document.edge]
     served = _domains(state)
-    return {h: to for edge in edges for h, to in edge.redirects.items() if h not in served}
+    found = {h: to for edge in reversed(edges) for h, to in edge.redirects.items()}
+    return {h: to for h, to in found.items() if h not in served}
 
 
 def _documents(state: EnvironmentState) -> list[Document]:

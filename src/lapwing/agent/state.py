@@ -20,7 +20,7 @@ from typing import Literal, ParamSpec, TypeVar
 
 import msgspec
 
-from lapwing.agent.rollout import Route, State
+from lapwing.agent.rollout import LIVE, Route, State
 from lapwing.observed.status import RunStatus
 from lapwing.plan.model import Document, ResourceContainer, Schedule, Service
 from lapwing.system.files import write_atomic
@@ -93,8 +93,9 @@ class RolloutRecord(msgspec.Struct, kw_only=True):
     """Service to the generation that received its traffic before the switch."""
     verdicts: dict[str, str] = msgspec.field(default_factory=dict)
     """Service to its `decide.Verdict`."""
-    is_switched: bool = False
-    """Whether requests are routed as `document` demands: from the switch on, unless undone."""
+    is_switched: bool | None = None
+    """Whether requests are routed as `document` demands: from the switch on, unless undone. None in
+    the state of an agent that did not write it (`load` derives it)."""
 
     def services_with(self, verdict: str) -> list[str]:
         """Return the services with a verdict, in name order."""
@@ -258,7 +259,17 @@ def load(folder: Path, name: str = "state.json") -> EnvironmentState | None:
         data = (folder / name).read_bytes()
     except FileNotFoundError:
         return None
-    return msgspec.json.decode(data, type=EnvironmentState)
+    found = msgspec.json.decode(data, type=EnvironmentState)
+    if found.rollout is not None and found.rollout.is_switched is None:
+        found.rollout.is_switched = _is_switched(found, found.rollout)
+    return found
+
+
+def _is_switched(state: EnvironmentState, record: RolloutRecord) -> bool:
+    """Return whether the candidates of a rollout have the traffic, by its state and their roles."""
+    candidates = [state.numbered(number) for number in record.candidates.values()]
+    roles = {g.role if g is not None else None for g in candidates}
+    return record.state in LIVE or record.state is State.SUCCEEDED or roles == {"active"}
 
 
 def salvage(folder: Path) -> EnvironmentState | None:

@@ -61,5 +61,6 @@ def rollout(wanted: Document, state: EnvironmentState) -> RolloutRecord:
         route=choice.route,
         state=State.RESOURCES,
         verdicts={n: str(v) for n, v in choice.verdicts.items()},
+        is_switched=False,
     )
     return state.rollout

@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from lapwing.agent import publisher
+from lapwing.agent import state as agent_state
 from lapwing.agent.basic_auth import check, problem, replace_removed, users_in
 from lapwing.agent.generations import switch, switch_back
 from lapwing.agent.proxy import provided_certificates
@@ -94,6 +95,48 @@ def test_settings_change_at_the_switch_and_host_names_end_with_the_rollout() -> 
     switch(state, record, 0.0)
     record.state = State.SUCCEEDED
     assert "a.example.com" not in hosts(state)
+
+
+def test_changed_redirect_changes_once_and_is_undone() -> None:
+    def to(state: EnvironmentState) -> str | None:
+        return hosts(state)["www.example.com"].redirect
+
+    old, new = (
+        public(edge=Edge(redirects={"www.example.com": f"{name}.example.com"})) for name in "ab"
+    )
+    state = served(old)
+    record = rollout(new, state)
+    assert to(state) == "a.example.com:8585"
+    switch(state, record, 0.0)
+    assert to(state) == "b.example.com:8585"
+    switch_back(state, record, 0.0)
+    assert to(state) == "a.example.com:8585"
+
+
+@pytest.mark.parametrize(
+    ("role", "at", "is_switched"),
+    [
+        ("active", State.ANALYSING, True),
+        ("active", State.SWITCHING, True),
+        ("active", State.SUPERSEDED, True),
+        ("candidate", State.SWITCHING, False),
+        ("draining", State.FAILED, False),
+    ],
+)
+def test_state_of_an_agent_without_the_field_is_read(
+    tmp_path: Path, role: str, at: State, is_switched: bool
+) -> None:
+    """The agent is upgraded in the middle of a rollout."""
+    memory = environment(generation(1), generation(2, role, "green"), running=public())
+    record = rollout(public(), memory)
+    record.candidates, record.state = {"api": 2}, at
+    encoded = msgspec.to_builtins(memory)
+    del encoded["rollout"]["is_switched"]
+    agent_state.save_encoded(tmp_path, msgspec.json.encode(encoded))
+    found = agent_state.load(tmp_path)
+    assert found is not None
+    assert found.rollout is not None
+    assert found.rollout.is_switched is is_switched
 
 
 def test_environment_without_a_document_has_no_hosts() -> None:
