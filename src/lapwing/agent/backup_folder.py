@@ -119,12 +119,13 @@ class FolderStore:
         """Remove a backup, and what could not be removed before. Raises BackupError."""
         with suppress(FileNotFoundError):
             (self.work / backup).rename(self.work / f".{backup}{_REMOVED}")
-        for each in sorted(self.work.glob(f".*{_REMOVED}")):
+        removed = sorted(self.work.glob(f".*{_REMOVED}"))
+        for each in removed:
             files.remove_tree(each)
-            if each.exists():
-                raise BackupError(
-                    f"{each} could not be removed.", hint="Check its permissions and mounts."
-                )
+        if left := [str(each) for each in removed if each.exists()]:
+            raise BackupError(
+                f"{', '.join(left)} could not be removed.", hint="Check its permissions and mounts."
+            )
 
     @property
     def _missing(self) -> Path | None:

@@ -156,10 +156,12 @@ def test_old_backup_that_cannot_be_removed_is_a_warning(kept: Yard) -> None:
     subprocess.run(["mount", "-t", "tmpfs", "lapwing-test", mounted], check=True)
     try:
         made = kept.where.run("backup")
+        assert f"{left} could not be removed" in kept.where.run("backup").stderr
+        assert [*backups(kept).glob(".*.removed")] == [left]
     finally:
         subprocess.run(["umount", left / "mounted" if left.exists() else mounted], check=True)
     assert f"Cannot remove an old backup: {left} could not be removed." in made.stderr
-    assert kept.where.json("backup", "list")[0]["id"] == made.stdout.strip()
+    assert kept.where.json("backup", "list")[1]["id"] == made.stdout.strip()
     kept.where.run("backup")
     assert not left.exists()
 
