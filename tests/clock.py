@@ -1,5 +1,7 @@
-"""A clock that a test can set: `time.time` of the programs that start with the folder of its file
-in PYTHONPATH returns the time of the system, plus the seconds in the file."""
+"""A clock that a test can set, for Python programs that have its folder in PYTHONPATH.
+
+`time.time` returns the time of the system plus the seconds in the file `jump`.
+"""
 
 from __future__ import annotations
 

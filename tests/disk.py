@@ -26,12 +26,12 @@ class Disk:
                 pass
 
     def shrink(self, free: int) -> None:
-        """Give the disk the size that leaves `free` bytes."""
+        """Resize the disk so that `free` bytes are left."""
         found = os.statvfs(self.folder)
         self.resize(str((found.f_blocks - found.f_bfree) * found.f_frsize + free))
 
     def resize(self, size: str) -> None:
-        """Give the disk another size."""
+        """Resize the disk; `size` is as in the `size` option of tmpfs(5)."""
         options = ["-o", f"remount,size={size}", str(self.folder)]
         subprocess.run(["mount", *options], check=True)
 

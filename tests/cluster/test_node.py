@@ -38,7 +38,7 @@ FLOWS = {
     ("stranger", "dns", 8181),
 }
 """Clients connect to the edge, the edge to services, and a service to the resource that it needs;
-what is in another namespace is open."""
+pods in another namespace accept every connection."""
 
 
 def test_deploy_rollback_and_down_on_a_real_node(shop: Shop, tmp_path: Path) -> None:

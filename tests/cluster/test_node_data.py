@@ -74,7 +74,7 @@ def test_helm_upgrade_to_a_larger_size_keeps_the_data(
 
 
 def test_volume_grows_while_its_database_serves(shop: Shop, tmp_path: Path) -> None:
-    """Only the file system is not resized: this node has no driver that could."""
+    """The file system is not resized: this node has no CSI driver."""
     node_cache.prepare(shop, tmp_path)
     shop.settings_of(cache=CACHE.format(storage="1Gi"))
     shop.release("v0")

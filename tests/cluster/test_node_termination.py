@@ -1,4 +1,4 @@
-"""How a pod ends on a real node: preStop, removal of its endpoint, SIGTERM, the last response."""
+"""Termination of a pod on a real node: preStop, end of its endpoint, SIGTERM, last response."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ class Shop:
     def __init__(self, api: ApiClient, cluster: Cluster, scope: Scope, folder: Path) -> None:
         self.api, self.cluster, self.folder = api, cluster, folder
         self.scope = Scope(scope.stack, "staging", f"{scope.stack}-staging")
-        self.told: list[str] = []
+        self.reported: list[str] = []
 
     def deploy(self, *, rollouts: bool = True) -> None:
         text = STACK.format(name=self.scope.stack, rollouts=str(rollouts).lower())
@@ -79,7 +79,7 @@ class Shop:
         apply.apply_objects(self.api, self.scope, things, commit="c1", wait=ready)
         path = "/spec/jobTemplate/spec/template/spec/volumes/1"
         nothing = [{"op": "replace", "path": path, "value": {"name": "scratch", "emptyDir": {}}}]
-        self.api.patch(self.cron_job("backup"), nothing, kind="json")  # Nobody provisions volumes.
+        self.api.patch(self.cron_job("backup"), nothing, kind="json")  # No provisioner.
 
     def cron_job(self, name: str) -> Reference:
         where, name = self.scope.namespace, f"{self.scope.stack}-{name}"
@@ -87,7 +87,7 @@ class Shop:
 
     def restore(self, wanted: Restoring = WANTED, die: str = "") -> Restoring:
         def report(line: str) -> None:
-            self.told.append(line)
+            self.reported.append(line)
             if die and line.startswith(die):
                 raise Died
 

@@ -71,7 +71,7 @@ def _place(folder: Path, provider: Published) -> Path:
 
 
 def _is_current(schema: Path) -> bool:
-    """Return whether a schema was written after the facts that are added to it."""
+    """Return whether a schema exists and is newer than `published_schema.py`, which adds to it."""
     added = Path(published_schema.__file__)
     return schema.exists() and schema.stat().st_mtime > added.stat().st_mtime
 

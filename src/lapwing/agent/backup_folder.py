@@ -116,7 +116,7 @@ class FolderStore:
         files.sync_folder(self.work)
 
     def remove(self, backup: str) -> None:
-        """Remove a backup, and what could not be removed before. Raises BackupError."""
+        """Remove a backup, and those that an earlier call could not remove. Raises BackupError."""
         with suppress(FileNotFoundError):
             (self.work / backup).rename(self.work / f".{backup}{_REMOVED}")
         removed = sorted(self.work.glob(f".*{_REMOVED}"))

@@ -77,7 +77,8 @@ class Backups:
     ) -> Manifest:
         """Make a backup, and remove those of its kind, scheduled or not, beyond `keep`.
 
-        `warn` receives a sentence for each that cannot be removed. Raises BackupError, OSError.
+        `warn` receives a message for each old backup that cannot be removed. Raises BackupError,
+        OSError.
         """
         ref = f"{self.document.stack}/{self.document.environment}"
         if not (self.document.services or self.document.resources):
@@ -131,7 +132,8 @@ class Backups:
                 try:
                     self.store.remove(each.id)
                 except (BackupError, OSError) as error:
-                    warn(f"Cannot remove an old backup: {error}")
+                    hint = getattr(error, "hint", None) or ""
+                    warn(f"Cannot remove an old backup: {error} {hint}".rstrip())
             if self.wanted.in_bucket:
                 kept = [m for m in found if m not in old]
                 files.write_atomic(self.data / _KNOWN, msgspec.json.encode(kept))

@@ -94,8 +94,8 @@ class RolloutRecord(msgspec.Struct, kw_only=True):
     verdicts: dict[str, str] = msgspec.field(default_factory=dict)
     """Service to its `decide.Verdict`."""
     is_switched: bool | None = None
-    """Whether requests are routed as `document` demands: from the switch on, unless undone. None in
-    the state of an agent that did not write it (`load` derives it)."""
+    """Whether requests are routed by `document`: from the switch on, until it is undone. None in
+    the state of an agent that did not write it; `load` derives it then."""
 
     def services_with(self, verdict: str) -> list[str]:
         """Return the services with a verdict, in name order."""

@@ -148,7 +148,10 @@ def _greet(context: Context, to: Connection, environment: str) -> None:
 def _send(
     context: Context, to: Connection, snapshot: Snapshot, stack: str, environment: str
 ) -> None:
-    """Send a snapshot, again after a lost connection. Raises LapwingError."""
+    """Send a snapshot; if the connection is lost, reconnect and send it once more.
+
+    Raises LapwingError.
+    """
     from lapwing.errors import ServerConnectionError
     from lapwing.server import source
 

@@ -83,7 +83,7 @@ def _on_cluster(
     context.prepare_home()
     restored, result = ClusterRestores(target).restore(name, backup)
     context.printer.say(f"Restored {name} from {restored.backup}.", style="green")
-    context.printer.say(f"The data from before is in the backup {restored.saved}.")
+    context.printer.say(f"The data from before the restore is in the backup {restored.saved}.")
     if context.for_programs:
         context.printer.json(msgspec.to_builtins(result))
     return 0

@@ -319,7 +319,10 @@ def _check_program(backups: Backups, part: Part, folder: Path) -> str:
             process.terminate()  # It writes its data.
             process.wait(servers.STOP_GRACE_S)
     except subprocess.TimeoutExpired as error:
-        raise BackupError(f"{Path(part.program).name} does not stop after the restore.") from error
+        raise BackupError(
+            f"{Path(part.program).name} does not stop after the restore.",
+            hint="Run the command again.",
+        ) from error
     finally:
         process.kill()
         process.wait()

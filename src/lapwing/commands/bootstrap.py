@@ -126,8 +126,8 @@ def _check_argo_cd(api: ApiClient) -> None:
                 f"namespace {metadata['namespace']}. Lapwing writes its applications for the "
                 f"namespace {argo.NAMESPACE}.",
                 hint=f"Move Argo CD to the namespace {argo.NAMESPACE}. If that installation has to "
-                "stay, use another cluster: two of them would change the same definitions. Nothing "
-                "was changed.",
+                "stay, use another cluster: two installations would change the same "
+                "CustomResourceDefinitions. Nothing was changed.",
             )
 
 

@@ -81,7 +81,7 @@ def _spot(stacks: Sequence[LoadedStack], book: Book, now: Estimate) -> Iterator[
 
 
 def _pay_per_pod(stacks: Sequence[LoadedStack], book: Book, now: Estimate) -> Iterator[Lever]:
-    """Compare with the nodes of GKE Standard that hold the pods, but for those on spot capacity."""
+    """Compare with the nodes of GKE Standard that hold the pods, except those on spot capacity."""
     found = read([s for s in stacks if s.settings.cloud is not None and not s.settings.spot])
     if not found.projects:
         return
@@ -105,7 +105,7 @@ def _pay_per_pod(stacks: Sequence[LoadedStack], book: Book, now: Estimate) -> It
 
 
 def _nat(now: Estimate) -> Iterator[Lever]:
-    """Compare with a public address for each node, which costs nothing for the data."""
+    """Compare with a public address for each node, without a price for processed data."""
     nat = [line for line in now.lines if line.item.startswith("NAT")]
     prices = {line.project: line.unit_price for line in nat if line.item == "NAT address"}
     addresses = [
@@ -124,7 +124,7 @@ def _nat(now: Estimate) -> Iterator[Lever]:
 
 
 def _instead(name: str, lines: tuple[Sequence[Line], Sequence[Line]], note: str) -> Lever:
-    """Return an option in use: what the first lines cost more than the second."""
+    """Return an option in use, which saves the cost of the first lines minus that of the second."""
     other, used = lines
     if not all(line.known for line in (*other, *used)):
         return Lever(name, None, None, f"{note}; no price is recorded", used=True)

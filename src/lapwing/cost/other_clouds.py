@@ -1,8 +1,8 @@
 """Nodes that hold the pods of an environment, and the environment on EKS (AWS) or AKS (Azure).
 
-This is for comparison only: Lapwing renders neither nodes nor these clouds.
+This is for comparison only: Lapwing renders nothing for nodes or for these clouds.
 
-Both bill nodes, not pods. The node is the cheapest x86 type with at least 4 GiB for the requests of
+EKS and AKS bill nodes. The node is the cheapest x86 type with at least 4 GiB for the requests of
 all pods and controllers, of which at least two run. `low` is for the minimum number of replicas,
 `high` for the maximum and a second slot of the largest service. The location is the one in Europe
 or in the USA with recorded prices. What has no recorded price is an unpriced line, so that a total
@@ -31,7 +31,7 @@ USABLE = Decimal("0.85")
 """The assumed share of a node that the system leaves for pods."""
 MIN_NODE_MEMORY = 4
 SHARED_CORE = "e2-medium"
-"""It has two vCPU for short peaks only: GKE leaves 0.94 of them for pods."""
+"""A type with two vCPU for short peaks only: GKE leaves 0.94 vCPU for pods."""
 AZURE_DISK = 32
 """GiB of the only size of disk with a price."""
 GB = Decimal(10**9)

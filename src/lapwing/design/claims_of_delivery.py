@@ -191,7 +191,7 @@ CONTAINERS = (
     ),
     about(
         lambda s: [i.service for i in s.environment.built if i.kind == "dockerfile"],
-        "Docker or Podman builds {} by a Dockerfile, which decides whether the image is "
+        "Docker or Podman builds {} from a Dockerfile, which decides whether the image is "
         "reproducible.",
     ),
     about(

@@ -148,7 +148,12 @@ def _service(subject: Subject, pods: Pods) -> tuple[str, ...]:
 
 def _images(images: Sequence[ImageOutline]) -> Iterator[Part]:
     rows = tuple(
-        (i.service, i.base or "none", "; ".join(map(_layer, i.layers)), i.user or "of the base")
+        (
+            i.service,
+            i.base or "none",
+            "; ".join(map(_layer, i.layers)),
+            i.user or "that of the base image",
+        )
         for i in images
     )
     if rows:

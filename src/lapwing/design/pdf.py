@@ -166,9 +166,10 @@ class _Pages(FPDF):
         return not self._turned(drawing) and self._fitting(drawing, top, self._reserved) > 0
 
     def _fitting(self, drawing: Drawing, top: float, below: float) -> float:
-        """Return the scale at which a picture fits between a position and what is below, else 0.
+        """Return the scale at which a picture fits below a position; 0 if it would be too small.
 
-        It is not much smaller than on a page without text.
+        `top` is the position and `below` the space to leave free under it, in points. The scale is
+        at least `_LEAST` of that on a page without text.
         """
         shrink = self._shrink(drawing)
         found = min(shrink, (self.dh_pt - _MARGIN - below - top) / drawing.height)

@@ -5,8 +5,9 @@
 
 Every commit since the last accepted one has to be signed. Signatures of the newest one only, as
 Flux and Argo CD check them, would accept a change that another user pushed before it: a later,
-signed commit of CI is made on top of it. While none was accepted, these are the commits from the
-one that wrote the document of the environment: older ones have no effect on what is deployed.
+signed commit of CI is made on top of it. Before the first accepted commit, these are the
+commits from the one that last changed the document of the environment: older ones have no effect on
+what is deployed.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ def check(
                 again += "and ship again with a signing key"
             raise DesiredStateError(
                 f"Commit {commit[:12]} of the desired state {REASONS.get(state, 'is invalid')}.",
-                hint=f"Nothing was changed. Correct it: {again}, or correct `signers` and run "
+                hint=f"Nothing was changed. To continue, {again}, or correct `signers` and run "
                 "`lapwing agent pull -e NAME` again.",
             )
 

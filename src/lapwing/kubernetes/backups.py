@@ -34,7 +34,7 @@ MAX_LOG_LINES = 10_000
 
 
 def script(name: str) -> str:
-    """Return a shell script; `KIND` is a restore test, `load-KIND` loads into a database."""
+    """Return a shell script; `KIND` tests a restore, `load-KIND` restores a database."""
     return read("kubernetes", f"backup_scripts/{name}.sh")
 
 

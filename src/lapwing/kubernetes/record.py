@@ -3,10 +3,10 @@
 The record is saved before each act, with the objects that ran before, so that any later command can
 continue or roll back. The command that makes the change writes the ConfigMap every few seconds as
 its heartbeat. A command that finds a record watches it first: if it changes, another command is
-running, and this one stops; if it does not change for a lease, that one is dead, and this one
-takes over. No clocks are compared. Every change names the resource version that it was made from,
-so of two commands that take over at once only one can, and one that was considered dead notices
-before its next act. There is no lock to clear by hand.
+running, and this one stops; if it does not change for the duration of a lease, that one has ended,
+and this one takes over. No clocks are compared. Every change names the resource version that it was
+made from, so of two commands that take over at the same time only one succeeds, and one whose lease
+has expired notices before its next act. There is no lock to clear by hand.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ class Records(Generic[Record]):
     ) -> None:
         """Prepare a record of this name and type.
 
-        `holder` names this command to others; `locked` builds the error for a record of another
-        command from its holder, which may be empty.
+        `holder` names this command to others; `lease` is in seconds; `locked` builds the error for
+        a record of another command from its holder, which may be empty.
         """
         self.reference = Reference("v1", "ConfigMap", scope.namespace, name)
         self.before: list[dict[str, Any]] = []
@@ -100,12 +100,12 @@ class Records(Generic[Record]):
             self._live = None
 
     def heartbeat(self) -> None:
-        """Show that this command is alive, if it is time to. Raises the error of `locked`."""
+        """Write the record if a quarter of the lease has passed. Raises the error of `locked`."""
         if time.monotonic() - self._written >= self._lease / 4:
             self._write()
 
     def release(self) -> None:
-        """Let the next command continue at once; if that fails, it has only to wait."""
+        """Let the next command continue at once; if that fails, it waits for the lease to end."""
         if self._live is None:
             return
         try:

@@ -3,12 +3,12 @@
     stopping   suspend the scheduled jobs and end their runs, scale the services to 0, and back up
                all databases, which nothing writes to any more
     loading    a Job loads the backup into the running database
-    starting   scale the services to what they were, and resume the scheduled jobs
+    starting   scale the services to their replicas from before, and resume the scheduled jobs
 
 Each step is recorded in the cluster before it begins, and can be repeated, so the same command
 completes an interrupted restore from any machine. If `stopping` fails or is cancelled, everything
 is started again. While `loading`, the database may have a part of the data: the services stay
-stopped until a backup is loaded completely, which may be that of the data from before.
+stopped until a backup is loaded completely, which may be the one made in `stopping`.
 
 A HorizontalPodAutoscaler ignores a workload with 0 replicas (see upgrade/steps.py).
 """
@@ -53,7 +53,7 @@ class Restoring(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RestoreLockedError(LapwingError):
-    """Another command runs this restore."""
+    """Another command is running a restore."""
 
     code = "restore-locked"
 
@@ -115,7 +115,7 @@ class Restore:
     def run(self, wanted: Restoring) -> Restoring:
         """Restore a part, or complete an interrupted restore; return it with `saved`.
 
-        Raises BackupError or LapwingError; it says whether anything was changed.
+        Raises LapwingError, whose message states whether anything was changed.
         """
         found = self._records.load()
         if found is None:
@@ -217,7 +217,7 @@ class Restore:
                 f"{restoring.name} was not restored completely, and the services are stopped: "
                 f"{error.message}",
                 hint=f"Run `{restoring.command(environment)}` to repeat it, or "
-                f"`{again.command(environment)}` to return to the data from before.",
+                f"`{again.command(environment)}` to return to the data from before the restore.",
                 detail=error.detail,
             ) from error
         self._report(f"loaded {seen.splitlines()[-1] if seen else restoring.name}")

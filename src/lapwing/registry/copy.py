@@ -1,6 +1,6 @@
 """Copying an image between registries and layouts, without a daemon or a layer in memory.
 
-    root manifest, and meanwhile what the tags name -> the manifests below it -> their blobs
+    root manifest, and concurrently the present tags -> the manifests below it -> their blobs
     -> the manifests, children first -> referrers -> what the caller attaches -> the tags
 
 Tags are written last, so a tag always names a complete image, the new one or the one before. An
@@ -107,9 +107,9 @@ async def copy_image(
 async def _look_up(
     source: Repository | Layout, reference: str, target: Repository | Layout, tags: Sequence[str]
 ) -> tuple[Manifest, dict[str, str | None]]:
-    """Return the root manifest, and what each tag names at the target, by requests at once.
+    """Return the root manifest, and the digest of each tag at the target, by concurrent requests.
 
-    If both sides fail, the error is the source's.
+    Raises RegistryError: that of the source if both fail.
     """
     root, named = await asyncio.gather(
         source.manifest(reference),

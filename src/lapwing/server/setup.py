@@ -9,7 +9,7 @@ replaces Envoy without closing its port.
     /opt/lapwing/current           a link to the one in use
     /etc/lapwing/environment       the settings of the agent and of `lapwing` on the server
     /etc/lapwing/environment.local  what an administrator adds to them; never written here
-    /etc/systemd/system/user-UID.slice.d/lapwing.conf  the memory of SSH sessions, so of builds
+    /etc/systemd/system/user-UID.slice.d/lapwing.conf  the memory limit of SSH sessions
     /etc/sysctl.d/90-lapwing.conf  net.ipv4.tcp_migrate_req: no reset when Envoy is replaced
     /var/lib/lapwing/              the home of the user `lapwing`; `state` is LAPWING_HOME
 """
@@ -87,11 +87,13 @@ code. Source: systemd.exec(5)."""
 
 SLICE = """\
 # SSH sessions of Lapwing's user, in which builds run. The agent, replicas and databases are in
-# lapwing.service. To set another limit, add a file with a later name.
+# lapwing.service. To set another limit, add a file whose name sorts after this one.
 [Slice]
 MemoryMax=75%
 """
-"""Of the physical memory; swap is not limited. Source: systemd.resource-control(5)."""
+"""The limit is a percentage of the physical memory; swap is not limited.
+
+Source: systemd.resource-control(5)."""
 _SLICE_FOLDER = f"/etc/systemd/system/user-$(id -u {USER}).slice.d"
 
 VARIABLES = f"""\

@@ -31,7 +31,7 @@ def check_host(stack: Stack, environment: Environment) -> Iterator[Violation]:
 
 
 def check_desired(stack: Stack, environment: Environment) -> Iterator[Violation]:
-    """`desired` is for machines but `local`; needs a `registry`, signers, no offline `migrate`."""
+    """`desired` needs a machine other than `local`, `registry`, `signers`, no offline `migrate`."""
     desired = environment.desired
     if desired is None:
         return
@@ -52,13 +52,13 @@ def check_desired(stack: Stack, environment: Environment) -> Iterator[Violation]
     for name, service in stack.services.items():
         if service.migrate is not None and service.migrate.mode == "offline":
             hint = (
-                "Use `mode: online` for a schema that the old release works with, too. Or remove "
+                "Use `mode: online` if the old release also works with the new schema, or remove "
+                "`desired` and run `lapwing deploy -e NAME --allow-downtime`."
             )
-            hint += "`desired`, and run `lapwing deploy -e NAME --allow-downtime` over SSH."
             message = (
-                f"`{name}` has an offline migration: a machine that pulls cannot ask if it may "
+                f"`{name}` has an offline migration, which needs `--allow-downtime`: an "
+                "environment with `desired` cannot run it."
             )
-            message += "stop the environment."
             yield Violation(message, ("services", name, "migrate"), hint, key=True)
 
 

@@ -26,7 +26,10 @@ def paths(pid: int | str) -> dict[str, str]:
 
 
 def locate(controller: str, found: dict[str, str]) -> tuple[Path, Path] | None:
-    """Return a group and the mount point of its hierarchy: version 2 without a controller."""
+    """Return a group and the mount point of its hierarchy; None if it is not mounted.
+
+    An empty `controller` means version 2; `found` are the paths of the group (see `paths`).
+    """
     try:
         mounts = Path("/proc/self/mountinfo").read_text(errors="replace").splitlines()
     except OSError:
@@ -74,6 +77,6 @@ def mebibytes(count: int) -> str:
 
 
 def _number(file: Path) -> int | None:
-    with contextlib.suppress(OSError, ValueError):  # No limit is "max".
+    with contextlib.suppress(OSError, ValueError):  # "max" means no limit.
         return int(file.read_text())
     return None

@@ -1,8 +1,8 @@
 """`lapwing restore` on a cluster: the checks before it, and the restore (kubernetes/restores.py).
 
 The backup is loaded into a server in a new pod first, while everything runs: it is complete, and
-the present version of the database reads it. Refused are a managed database, a deployment in
-progress, and an application of Argo CD that is not paused: Argo CD would start the services again.
+the present version of the database reads it. A restore is refused for a managed database, during a
+deployment, and for an application of Argo CD that is not paused: it would start the services again.
 
 Source: Argo CD documentation, "Skip Application Reconcile" (`argocd.argoproj.io/skip-reconcile`).
 """
@@ -31,15 +31,16 @@ from lapwing.targets.kubernetes import KubernetesTarget
 
 SKIP = "argocd.argoproj.io/skip-reconcile"
 KEEP_ALL = "1000000"
-"""The backup of the data before a restore removes no backup, such as the one to restore."""
-ELSEWHERE = {
+"""`keep` of the backup before a restore: it removes no other, such as the one to restore."""
+MANAGED_HINTS = {
     "mongodb": "Restore it in Atlas: `atlas backups restores start pointInTime` restores a cluster "
     "to a point in time.",
     "mysql": "Restore it in Cloud SQL: `gcloud sql instances clone INSTANCE NEW --point-in-time "
     "TIME` creates an instance with the data of a point in time.",
     "redis": "Restore it in Memorystore: `gcloud redis instances import` loads an export.",
 }
-ELSEWHERE["postgres"] = ELSEWHERE["mysql"]
+MANAGED_HINTS["postgres"] = MANAGED_HINTS["mysql"]
+"""How to restore a managed database, by its kind."""
 
 
 class ClusterRestores:
@@ -96,7 +97,10 @@ class ClusterRestores:
         def back_up() -> str:
             made = read_manifests(jobs.back_up(KEEP=KEEP_ALL).splitlines())
             if not made:
-                raise BackupError("The manifest of the backup of the present data cannot be read.")
+                raise BackupError(
+                    "The manifest of the backup of the present data cannot be read.",
+                    hint="Run the command again.",
+                )
             return made[-1].id
 
         try:
@@ -111,7 +115,10 @@ class ClusterRestores:
         jobs = BackupJobs(api, self._cluster.scope, self._cluster.reporter.progress)
         kind = jobs.kind(part.name)
         if kind != part.kind:
-            raise BackupError(f"{part.name} is a {kind} now; the backup is of a {part.kind}.")
+            raise BackupError(
+                f"{part.name} is a {kind} now; the backup is of a {part.kind}.",
+                hint=f"`lapwing backup list -e {self._cluster.ref.environment}` lists all backups.",
+            )
         with self._cluster.reporter.working(f"checking {part.name} of backup {manifest.id}"):
             jobs.rehearse(manifest.id, part.name, part.sha256)
 
@@ -122,7 +129,7 @@ class ClusterRestores:
             in_cloud = loaded.settings.cloud is not None
             raise UsageError(
                 f"{name} does not run in the cluster, so Lapwing does not restore it.",
-                hint=ELSEWHERE[resource.kind] if in_cloud else "Restore it where it runs.",
+                hint=MANAGED_HINTS[resource.kind] if in_cloud else "Restore it where it runs.",
             )
 
     def _check_paused(self, api: ApiClient) -> None:

@@ -28,7 +28,7 @@ YEAR = 365 * 86400
 
 @pytest.fixture(scope="module")
 def clock(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The file that says by how many seconds the clock is wrong."""
+    """The file with the seconds by which the clock is wrong."""
     return make(tmp_path_factory.mktemp("clock"))
 
 

@@ -96,7 +96,7 @@ def test_restore_replaces_the_data_and_keeps_what_was_there(shop: Shop) -> None:
     assert shop.is_running()
     assert 2 in shop.scales  # It was checked while everything ran,
     assert 0 in shop.scales  # and loaded while nothing did.
-    before = done.stderr.partition("from before is in the backup ")[2].partition(".")[0]
+    before = done.stderr.partition("restore is in the backup ")[2].partition(".")[0]
     assert shop.ask("get", "later") == ""
     listed = shop.where.run("backup", "list", "-e", "production").stdout
     assert made in listed
@@ -138,7 +138,7 @@ def test_killed_restore_is_completed_by_the_same_command(shop: Shop, moment: str
     assert f"Restored store from {made}." in done.stderr
     assert shop.ask("get", "a") == "1"
     assert shop.is_running()
-    before = done.stderr.partition("from before is in the backup ")[2].partition(".")[0]
+    before = done.stderr.partition("restore is in the backup ")[2].partition(".")[0]
     shop.where.run("restore", "store", before, "-e", "production", "--yes")
     assert shop.ask("get", "a") == "2"
 

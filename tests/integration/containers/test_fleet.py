@@ -1,6 +1,6 @@
 """FleetDM on one machine: the stack of this repository, in containers and as a process.
 
-Neither Fleet's image nor its program can be had in a test. A script does what Fleet does with its
+The tests have neither Fleet's image nor its program. A script does what Fleet does with its
 database (docs of "fleet prepare db", "fleet serve"): it refuses a schema that is too old. MySQL and
 Redis are the real servers, from Debian's packages, under the names of their images.
 """
@@ -107,7 +107,7 @@ def test_fleet_is_upgraded_with_downtime_only_after_consent(
 
 
 def test_fleet_runs_as_a_process(docker: Docker, fleet: Deployed, tmp_path: Path) -> None:
-    """MySQL and Redis are containers. The program is not on the PATH: that is of the machine."""
+    """MySQL and Redis are containers. The commands name the path of the program."""
     program, root = tmp_path / "fleet", require("mysql-root")
     readme = STACK.with_name("README.md").read_text()
     environment = textwrap.dedent(

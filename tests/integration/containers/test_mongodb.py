@@ -1,7 +1,7 @@
 """MongoDB in a container: created with its user and its password, dumped and restored.
 
-The image has FerretDB instead of mongod, the tools of MongoDB, and an entrypoint that does what
-that of the official image does for data that is new.
+The image has FerretDB instead of mongod, the tools of MongoDB, and an entrypoint that initializes
+new data as that of the official image does.
 """
 
 from __future__ import annotations

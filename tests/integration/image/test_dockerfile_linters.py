@@ -1,4 +1,4 @@
-"""hadolint and checkov accept every shape of generated Dockerfile."""
+"""hadolint and checkov accept the generated Dockerfile of every kind of source."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The table of images in the architecture document, held against the images that are built."""
+"""The table of images in the architecture document, compared with the images that are built."""
 
 from __future__ import annotations
 

@@ -76,7 +76,7 @@ def restored(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Restored]:
 def test_ctrl_c_at_any_moment(restored: Restored) -> None:
     """The data is that of the backup, or all that was there before.
 
-    A moment may be a write of the agent that is none of the restore, before it changes anything.
+    An interrupt at another write of the agent, before the restore has begun, cancels nothing.
     """
     ended = set()
     for number in itertools.count(1, STEP):

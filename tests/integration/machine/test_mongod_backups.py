@@ -1,4 +1,4 @@
-"""Backups of mongod as a program. FerretDB takes its place, without a password like mongod."""
+"""Backups of mongod as a program. FerretDB is used instead, without a password like mongod."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_destroyed_databases_are_restored_from_a_dump(shop: Shop) -> None:
 
 
 def test_dump_that_cannot_be_loaded_changes_nothing(shop: Shop) -> None:
-    """A tool that fails stands for a damaged dump, whose checksum is checked before."""
+    """The tool fails: a damaged dump would be refused before, by its checksum."""
     broken = shop.where.home.parent / "broken"
     broken.mkdir()
     tool = broken / "mongorestore"

@@ -1,4 +1,4 @@
-"""What is true when a command reads the outcome of a deployment, with the real agent and Envoy."""
+"""The routes when a command reads the outcome of a deployment, with the real agent and Envoy."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_routes_are_in_use_before_the_outcome_is_written(yard: Yard) -> None:
 
 
 def test_settings_of_requests_change_at_the_switch_and_are_undone(yard: Yard) -> None:
-    """A response header for the new release is in its first response, and not after its end."""
+    """The header of the new release is in its first response, and in none after the rollback."""
     edge(yard, "one.localhost", "two.localhost", "good")
     yard.write("good")
     yard.where.run("deploy")
@@ -77,7 +77,7 @@ def test_settings_of_requests_change_at_the_switch_and_are_undone(yard: Yard) ->
     assert response.headers["x-edge"] == response.headers["x-release"] == "good"
 
 
-def test_failed_first_deployment_leaves_other_environments_alone(yard: Yard) -> None:
+def test_failed_first_deployment_does_not_affect_other_environments(yard: Yard) -> None:
     """Its candidates drain without a host name: Envoy would reject one without any domain."""
     other = Yard(yard.where.beside("second"), "second")
     other.stack(more=FAILED_JOB)

@@ -78,7 +78,7 @@ class Laptop:
         for machine in machines:
             inside = " ".join(machine.here)
             script += f'case " $* " in *[\\ @]{machine.address}\\ *) '
-            script += f"test -e /proc/{machine.init}/ns/net || exit 255\n"  # It is off.
+            script += f"test -e /proc/{machine.init}/ns/net || exit 255\n"  # The machine is off.
             script += f'exec {inside} /usr/bin/ssh {options} "$@";; esac\n'
         script += 'echo "unknown server: $*" >&2; exit 255\n'
         (folder / "ssh").write_text(script)

@@ -62,7 +62,7 @@ def test_service_is_hardened(laptop: Laptop) -> None:
 
 
 def test_memory_of_builds_is_limited(laptop: Laptop) -> None:
-    """By the slice of SSH sessions, which builds run in, and not the agent."""
+    """By the slice of SSH sessions, in which builds run, but not the agent."""
     total = int(laptop.machine.run("awk '/^MemTotal/ {print $2}' /proc/meminfo")) * 1024
     show = "systemctl show --value -p"
     limit = laptop.machine.run(f"{show} MemoryMax user-$(id -u lapwing).slice")

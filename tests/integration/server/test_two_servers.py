@@ -33,14 +33,14 @@ from tests.needs import require
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("server"), pytest.mark.timeout(7200)]
 DEPLOYMENTS = int(os.environ.get("LAPWING_TEST_DEPLOYMENTS", "6"))
 """How many deployments at least, on both servers together."""
-STEPS = ("building", "starting", "analysing", "resources", "switching", "succeeded")
-"""The states: before the commit, or when the rollout enters this state."""
 FAULTS = [
     ("cut", "building"), ("reboot", "analysing"), ("disk", "full"), ("clock", "3600"),
     ("upgrade", "agent"), ("cut", "starting"), ("reboot", "building"), ("cut", "analysing"),
     ("reboot", "starting"), ("clock", "-3600"), ("cut", "resources"), ("reboot", "resources"),
     ("cut", "switching"), ("reboot", "switching"), ("cut", "succeeded"), ("reboot", "succeeded"),
 ]  # fmt: skip
+"""Each fault with its detail: for `cut` and `reboot` the state of the rollout, where `building` is
+before the commit; for `clock` the seconds by which it is wrong."""
 DISK = "4g"
 FREE = 64 * 2**20
 """How many bytes a disk has free before it is filled."""

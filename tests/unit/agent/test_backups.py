@@ -17,7 +17,7 @@ from lapwing.plan.model import Backup, Document, Resource
 from lapwing.settings import Settings, read
 from tests.unit.agent.samples import document, service
 
-CONTAINERS = {
+DATABASES = {
     "carts": Resource(kind="postgres", provider="url", variable="CARTS_URL"),
     "docs": Resource(
         kind="mongodb", provider="binary", program="/usr/bin/mongod", variable="DOCS_URL"
@@ -32,7 +32,7 @@ def settings(tmp_path: Path) -> Settings:
 
 def with_resources(**volumes: str) -> Document:
     running = document(api=service("api-1", volumes=volumes))
-    return msgspec.structs.replace(running, resources=CONTAINERS)
+    return msgspec.structs.replace(running, resources=DATABASES)
 
 
 @pytest.fixture(autouse=True)

@@ -479,7 +479,7 @@ EVIDENCE: dict[str, Evidence] = {
         for n, s in r.built.items()
         if s.dockerfile is None and s.static is not None and s.build and s.build.base is None
     },
-    "by a Dockerfile, which decides": lambda r: {n for n, s in r.built.items() if s.dockerfile},
+    "from a Dockerfile, which decides": lambda r: {n for n, s in r.built.items() if s.dockerfile},
     "is a published image": lambda r: {
         n
         for n, s in r.loaded.stack.services.items()

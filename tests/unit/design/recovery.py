@@ -1,6 +1,6 @@
-"""What the rendered files have of each database and volume, for the table of recovery.
+"""What the rendered files contain for the recovery of each database and volume.
 
-As `evidence.py`, nothing here calls what writes the table.
+As in `evidence.py`, nothing here calls the code that writes the table.
 """
 
 from __future__ import annotations

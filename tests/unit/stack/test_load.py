@@ -264,6 +264,6 @@ def test_offline_migration_is_refused_where_a_machine_pulls(path: Path) -> None:
     path.write_text(text.replace("MIGRATE", "run: migrate, mode: offline"))
     with pytest.raises(StackFileError) as caught:
         StackFile(path).load("production", folders=False)
-    assert "`api` has an offline migration: a machine that pulls cannot ask" in str(caught.value)
+    assert "`api` has an offline migration, which needs `--allow-downtime`" in str(caught.value)
     path.write_text(text.replace("MIGRATE", "run: migrate"))
     assert "api-migrate" in StackFile(path).load("production", folders=False).stack.services

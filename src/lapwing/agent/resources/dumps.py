@@ -86,7 +86,7 @@ TOOLS: dict[ResourceKind, Tool] = {
 
 
 def has_tool(resource: Resource) -> bool:
-    """Return whether a database is dumped, and not copied."""
+    """Return whether a database is copied by a dump tool, not by its files or a snapshot."""
     return resource.provider == "container" or mongod.runs(resource)
 
 
@@ -148,7 +148,10 @@ def load(
             )
         )
     except EngineError as error:
-        raise BackupError(f"{owner.service} cannot be restored: {error.message}") from error
+        raise BackupError(
+            f"{owner.service} cannot be restored: {error.message}",
+            hint="Restore another backup: `lapwing backup list` shows them.",
+        ) from error
     dumped.unlink(missing_ok=True)
     write_atomic(folder / launches.COMPLETE, b"")
     return found

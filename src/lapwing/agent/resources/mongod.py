@@ -18,7 +18,7 @@ from lapwing.plan.model import Resource
 DUMP, RESTORE, HOST = "mongodump", "mongorestore", "--host=127.0.0.1"
 SYSTEM = ("--nsExclude=admin.*", "--nsExclude=config.*")
 """The databases with users and sessions: a dump of them is not loaded into another server."""
-MESSAGE_LENGTH = 1000
+MAX_MESSAGE_CHARS = 1000
 
 
 def runs(resource: Resource) -> bool:
@@ -32,7 +32,7 @@ def is_mongod(program: str | None) -> bool:
 
 
 def missing() -> str | None:
-    """Return which tool is missing on this machine."""
+    """Return the tool that is missing on this machine; None if both are installed."""
     return next((name for name in (DUMP, RESTORE) if shutil.which(name) is None), None)
 
 
@@ -62,9 +62,12 @@ def load(name: str, port: int, dumped: Path) -> None:
         stderr=subprocess.PIPE, check=False,
     )  # fmt: skip
     if done.returncode:
-        raise BackupError(f"{name} cannot be restored: {_message(done.stderr)}")
+        raise BackupError(
+            f"{name} cannot be restored: {_message(done.stderr)}",
+            hint="Restore another backup: `lapwing backup list` shows them.",
+        )
     dumped.unlink()
 
 
 def _message(messages: bytes) -> str:
-    return messages.decode(errors="replace").strip()[-MESSAGE_LENGTH:] or "no message"
+    return messages.decode(errors="replace").strip()[-MAX_MESSAGE_CHARS:] or "no message"

@@ -18,8 +18,8 @@ from lapwing.build.source import Source
 from lapwing.inventory.images import ImageLayer, ImageOutline
 from lapwing.stack.image import parse
 
-MAX_INSTRUCTION = 60
-"""The characters of an instruction that are shown."""
+MAX_INSTRUCTION_CHARS = 60
+"""How much of an instruction is shown."""
 _CONTINUED = re.compile(r"\\\n(\s*#.*\n)*\s*")
 _FROM = re.compile(r"FROM\s+(?:--\S+\s+)*(\S+)(?:\s+AS\s+(\S+))?$", re.IGNORECASE)
 _INSTRUCTION = re.compile(r"(COPY|ADD|RUN|USER)\s+(.+)$", re.IGNORECASE)
@@ -74,4 +74,6 @@ class _Stage:
 
 def _short(instruction: str) -> str:
     text = " ".join(instruction.split())
-    return text if len(text) <= MAX_INSTRUCTION else text[: MAX_INSTRUCTION - 3] + "..."
+    if len(text) <= MAX_INSTRUCTION_CHARS:
+        return text
+    return text[: MAX_INSTRUCTION_CHARS - 3] + "..."

@@ -57,8 +57,9 @@ before `RETRY_AFTER_S`.
 
 Sources: Envoy documentation, Router, `x-envoy-max-retries`; Kubernetes, KEP-4781."""
 CONNECT_TIMEOUT = "0.25s"
-"""How long a connection to a service may take. Linux reports the first six refused connections of a
-pod, then one each second (`icmp_ratelimit`); the client's kernel repeats a connection after 1 s."""
+"""How long a connection to a service may take. A node refuses connections by ICMP messages, which
+Linux limits to six at once and then one per second for each pod (`icmp_ratelimit`). Without such a
+message, the kernel of the client sends its SYN again after 1 s."""
 RETRY_AFTER_S = 10
 """When clients may retry a request to a service that has no pod."""
 STATS_FLUSH_INTERVAL = "1s"

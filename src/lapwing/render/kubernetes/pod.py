@@ -343,7 +343,8 @@ def _probe(service: Service, path: str | None, host: Tree) -> dict[str, Tree]:
 def spread(part: str) -> list[Tree]:
     """Spread the pods of one release of a service over zones and nodes, if there are several.
 
-    Pods of the release that is replaced do not count: a new slot would be placed around them.
+    Pods of the release that is replaced do not count: otherwise the new pods would avoid their
+    nodes.
     """
     return [
         {
