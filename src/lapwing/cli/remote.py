@@ -126,7 +126,9 @@ def run_on_server(
         status, output = to.call(receive.encode(request), capture=capture, given=given)
         if status != FAILED:
             return status, output
-        _reconnect(context, to, environment, resume=verb in RESUMED)
+        continues = "A committed deployment continues on the server. Run "
+        continues += f"`lapwing status -e {environment}` to see its state."
+        _reconnect(context, to, continues, resume=verb in RESUMED)
 
 
 def _greet(context: Context, to: Connection, environment: str) -> None:
@@ -163,21 +165,20 @@ def _send(
         except ServerConnectionError:
             if is_last:
                 raise
-            _reconnect(context, to, environment, resume=True)
+            _reconnect(context, to, "Nothing was deployed. Run the command again.")
         else:
             return
 
 
-def _reconnect(context: Context, to: Connection, environment: str, *, resume: bool) -> None:
-    """Wait until the server is reached again. Raises ServerConnectionError if it is not."""
+def _reconnect(context: Context, to: Connection, hint: str, *, resume: bool = True) -> None:
+    """Wait until the server is reached again.
+
+    Raises ServerConnectionError, with this hint, if it is not, or at once without `resume`.
+    """
     from lapwing.errors import ServerConnectionError
     from lapwing.server import receive
 
-    lost = ServerConnectionError(
-        f"The connection to {to.host} was lost.",
-        hint="A committed deployment continues on the server. Run "
-        f"`lapwing status -e {environment}` to see its state.",
-    )
+    lost = ServerConnectionError(f"The connection to {to.host} was lost.", hint=hint)
     if not resume:
         raise lost
     context.printer.say(f"The connection to {to.host} was lost. Connecting again ...")

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 REF = "refs/lapwing/"
 """Where the repository of a server has the newest snapshot, followed by the environment."""
 MAX_NAMED_FILES = 3
+REFUSED = ("remote rejected", "unpack failed")
+"""Messages of `git push` when the server has received the objects and does not accept them. Without
+them the connection was lost. Source: git's transport.c and send-pack.c."""
 
 
 class Snapshot(msgspec.Struct, frozen=True):
@@ -90,7 +93,11 @@ def _commit(git: Git, top: Path, head: str) -> str:
 
 
 def send(folder: Path, snapshot: Snapshot, stack: str, environment: str, to: Connection) -> None:
-    """Send what the server lacks of a snapshot. Raises ServerConnectionError or SourceError."""
+    """Send what the server lacks of a snapshot.
+
+    Raises ServerConnectionError if the connection fails, ServerError if the server refuses the
+    source, or SourceError.
+    """
     git = Git(folder, to.environ, SourceError)
     host = to.host
     name = f"[{host.name}]" if ":" in host.name else host.name
@@ -105,6 +112,13 @@ def send(folder: Path, snapshot: Snapshot, stack: str, environment: str, to: Con
         raise ServerError(
             f"This SSH key may not deploy {stack}/{environment}.",
             hint=f"Create another key and run `lapwing server key -e {environment} FILE`.",
+        )
+    if any(sign in done.messages for sign in REFUSED):
+        raise ServerError(
+            f"{host} refused the source of {stack}.",
+            detail=done.messages,
+            hint="Nothing was deployed. If git names no other cause, check the free space as an "
+            f"administrator of the server: `ssh {host.target} df -h`. Then run the command again.",
         )
     raise ServerConnectionError(
         f"The source of {stack} could not be sent to {host}.",

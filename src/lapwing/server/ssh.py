@@ -60,6 +60,13 @@ class Host:
         """Return the same server with another user."""
         return replace(self, user=user)
 
+    @property
+    def target(self) -> str:
+        """The arguments of ssh for a login by a person, so not as Lapwing's user."""
+        port = f"-p {self.port} " if self.port else ""
+        user = f"{self.user}@" if self.user and self.user != USER else ""
+        return f"{port}{user}{self.name}"
+
     def __str__(self) -> str:
         """Return `user@name:port`, as far as it is known."""
         name = f"[{self.name}]" if ":" in self.name else self.name
@@ -237,9 +244,7 @@ CAUSES = (
 
 def failure(host: Host, messages: str) -> ServerConnectionError:
     """Return the error for a connection that failed, from the messages of ssh."""
-    port = f"-p {host.port} " if host.port else ""
-    user = f"{host.user}@" if host.user and host.user != USER else ""
-    values = {"host": host, "name": host.name, "target": f"{port}{user}{host.name}"}
+    values = {"host": host, "name": host.name, "target": host.target}
     for sign, message, hint in CAUSES:
         if sign in messages:
             return ServerConnectionError(message.format(**values), hint=hint.format(**values))

@@ -1,17 +1,23 @@
-"""Arguments that are sent to a server."""
+"""Arguments that are sent to a server, and the source before them."""
 
 from __future__ import annotations
 
+import os
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import click
 import pytest
+from click.testing import CliRunner
 
-from lapwing import server
+from lapwing import __version__, server
+from lapwing.cli import remote
 from lapwing.cli.main import cli
 from lapwing.cli.remote import PLACE, identity_from_stdin, without_place
 from lapwing.cli.run import options_first
+from lapwing.errors import LapwingError
+from tests.installation import GIT
 
 ROOT = click.Context(cli)
 
@@ -79,3 +85,63 @@ def test_options_after_the_command_belong_to_it(given: str, sent: str) -> None:
 def test_identity_is_sent_as_standard_input(given: str) -> None:
     sent = identity_from_stdin(["restore", "db", *given.split(), "--yes"])
     assert " ".join(sent).replace("=", " ") == "restore db --identity - --yes"
+
+
+STACK = """\
+stack: shop
+services: {web: {build: ., static: ., route: /}}
+environments: {vps: {host: root@vps, domain: shop.example.com}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("receive", "message", "hint", "is_lost"),
+    [
+        (
+            "git -c receive.maxInputSize=10 receive-pack {}",
+            "lapwing@vps refused the source of shop.",
+            "Nothing was deployed. If git names no other cause, check the free space",
+            False,
+        ),
+        (
+            "touch gone; exit 255",
+            "The connection to lapwing@vps was lost.",
+            "Nothing was deployed. Run the command again.",
+            True,
+        ),
+    ],
+    ids=["refused", "lost"],
+)
+def test_failed_sending_of_the_source_is_explained(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    receive: str,
+    message: str,
+    hint: str,
+    is_lost: bool,
+) -> None:
+    """With a program in place of ssh that greets once, and runs git as a server would."""
+    folder, repository, program = tmp_path / "stack", tmp_path / "shop.git", tmp_path / "bin/ssh"
+    for name, value in {**GIT, "LAPWING_HOME": str(tmp_path / "home")}.items():
+        monkeypatch.setenv(name, value)
+    subprocess.run(["git", "init", "-q", "--bare", str(repository)], check=True)
+    folder.mkdir()
+    (folder / "lapwing.yaml").write_text(STACK)
+    (folder / "index.html").write_text("Hello")
+    for words in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "First"]):
+        subprocess.run(["git", "-C", str(folder), *words], check=True)
+    program.parent.mkdir()
+    program.write_text(
+        f"#!/bin/sh\ncd {tmp_path}\ntest ! -e gone || exit 255\nfor last; do :; done\n"
+        f'case $last in hello) echo \'{{"lapwing": "{__version__}"}}\';;\n'
+        f"*) {receive.format(repository)};; esac\n"
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    monkeypatch.setattr(remote, "RECONNECT_S", 0.1)
+    monkeypatch.setattr(remote, "RECONNECT_INTERVAL_S", 0.01)
+    done = CliRunner().invoke(cli, ["-C", str(folder), "deploy", "-e", "vps"])
+    assert isinstance(done.exception, LapwingError)
+    assert done.exception.message == message
+    assert (done.exception.hint or "").startswith(hint)
+    assert ("Connecting again ..." in done.output) is is_lost

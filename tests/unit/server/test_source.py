@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from lapwing.errors import SourceError
+from lapwing.errors import LapwingError, ServerConnectionError, ServerError, SourceError
 from lapwing.server import source
+from lapwing.server.ssh import Connection, Host
 from tests.installation import GIT
 
 ENVIRON = {**os.environ, **GIT}
@@ -36,3 +37,39 @@ def test_files_that_changed_after_a_snapshot_are_refused(repository: Path) -> No
     (api / "new.py").write_text("new")
     with pytest.raises(SourceError, match=r"^api/app.py, api/new.py changed after the command"):
         source.check_unchanged(taken, (stack_file, api), ENVIRON)
+
+
+HOOK = "#!/bin/sh\necho 'No more sources.' >&2; exit 1\n"
+
+
+@pytest.mark.parametrize(
+    ("receive", "error", "detail"),
+    [
+        ("git receive-pack", ServerError, "No more sources."),
+        # As on a full disk, the objects cannot be written.
+        ("git -c receive.maxInputSize=10 receive-pack", ServerError, "unpack failed"),
+        ("kill -9 $$; false", ServerConnectionError, "Could not read from remote"),
+    ],
+    ids=["hook", "unpack", "lost"],
+)
+def test_source_refused_by_a_server_is_not_a_lost_connection(
+    repository: Path, tmp_path: Path, receive: str, error: type[LapwingError], detail: str
+) -> None:
+    server, program = tmp_path / "server.git", tmp_path / "bin" / "ssh"
+    subprocess.run(["git", "init", "-q", "--bare", str(server)], env=ENVIRON, check=True)
+    (server / "hooks" / "pre-receive").write_text(HOOK)
+    (server / "hooks" / "pre-receive").chmod(0o755)
+    program.parent.mkdir()
+    program.write_text(f"#!/bin/sh\n{receive} {server}\n")  # In place of the login and sshd.
+    program.chmod(0o755)
+    environ = {**ENVIRON, "PATH": f"{program.parent}:{ENVIRON['PATH']}"}
+    to = Connection(Host("vps", "lapwing", 2222), environ)
+    with pytest.raises(error) as refused:
+        source.send(repository, source.take(repository, environ), "shop", "vps", to)
+    assert type(refused.value) is error
+    assert detail in (refused.value.detail or "")
+    if error is ServerError:
+        assert refused.value.message == "lapwing@vps:2222 refused the source of shop."
+        assert "as an administrator of the server: `ssh -p 2222 vps df -h`" in str(
+            refused.value.hint
+        )
