@@ -315,7 +315,7 @@ def _check_program(backups: Backups, part: Part, folder: Path) -> str:
                 raise BackupError(f"{Path(part.program).name} does not start on the data.")
             time.sleep(0.1)
         if is_dump:
-            mongod.load(part.name, port, folder / dumps.FILE)
+            mongod.load(part.name, backups.document.environment, port, folder / dumps.FILE)
             process.terminate()  # It writes its data.
             process.wait(servers.STOP_GRACE_S)
     except subprocess.TimeoutExpired as error:

@@ -151,7 +151,7 @@ class ClusterRestores:
 
     def _check_idle(self, api: ApiClient, found: Restoring | None, name: str) -> None:
         """Check that nothing else is in progress. Raises StateError or UpgradeError."""
-        scope, option = self._cluster.scope, f"-e {self._cluster.ref.environment}"
+        scope = self._cluster.scope
         guard.check_in_progress(api, scope, ())
         if found is not None and found.step == "loading" and found.name != name:
             raise StateError(
@@ -167,8 +167,8 @@ class ClusterRestores:
         if is_deploying:
             raise StateError(
                 f"A deployment of {self._cluster.ref} is in progress. Nothing was changed.",
-                hint=f"Wait until it ends, or run `lapwing abort {option}`; then run the restore "
-                "again.",
+                hint=f"Wait until it ends, or run `lapwing abort -e {scope.environment}`; then run "
+                "the restore again.",
             )
 
     def _confirm(self, api: ApiClient, manifest: Manifest, part: Part) -> None:

@@ -150,7 +150,8 @@ def load(
     except EngineError as error:
         raise BackupError(
             f"{owner.service} cannot be restored: {error.message}",
-            hint="Restore another backup: `lapwing backup list` shows them.",
+            hint="Restore another backup: `lapwing backup list "
+            f"-e {owner.environment}` shows them.",
         ) from error
     dumped.unlink(missing_ok=True)
     write_atomic(folder / launches.COMPLETE, b"")

@@ -50,7 +50,7 @@ def dump(name: str, environment: str, port: int, to: Path) -> None:
         )
 
 
-def load(name: str, port: int, dumped: Path) -> None:
+def load(name: str, environment: str, port: int, dumped: Path) -> None:
     """Load a dump into the server at a port, and remove it. Raises BackupError, OSError."""
     if missing() is not None:
         raise BackupError(
@@ -64,7 +64,7 @@ def load(name: str, port: int, dumped: Path) -> None:
     if done.returncode:
         raise BackupError(
             f"{name} cannot be restored: {_message(done.stderr)}",
-            hint="Restore another backup: `lapwing backup list` shows them.",
+            hint=f"Restore another backup: `lapwing backup list -e {environment}` shows them.",
         )
     dumped.unlink()
 
