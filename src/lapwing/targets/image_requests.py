@@ -71,7 +71,7 @@ def _outline(loaded: LoadedStack, settings: Settings, image: BuiltImage) -> Imag
     if image.kind == "dockerfile":
         wanted = dockerfile_request(loaded, image.service, AMD64)
         text = (wanted.build.folder / wanted.dockerfile).read_text("utf-8", errors="replace")
-        return dockerfile_outline(image.service, text)
+        return dockerfile_outline(image.service, text, wanted.build.env)
     request = image_request(loaded, settings, image.service, ())
     source = list_source(request.build.folder, settings.environ, request.build.left_out)
     return outline(request, source)

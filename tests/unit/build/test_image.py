@@ -179,3 +179,44 @@ def test_outline_of_dockerfile_includes_the_stages_below() -> None:
     assert (found.base, found.user) == ("debian:13", "7")
     assert [layer.content for layer in found.layers] == [long, "ADD x /x"]
     assert dockerfile_outline("api", "FROM scratch\nCOPY a /\n").base == ""
+
+
+def test_outline_of_dockerfile_finds_stages_in_any_case() -> None:
+    text = "FROM debian AS Build\nRUN make\nFROM build\nCOPY a /\n"
+    found = dockerfile_outline("api", text)
+    assert found.base == "debian"
+    assert [layer.content for layer in found.layers] == ["RUN make", "COPY a /"]
+
+
+@pytest.mark.parametrize(
+    ("text", "base"),
+    [
+        ("ARG BASE=python:3.13\nFROM ${BASE}", "python:3.13"),
+        ('ARG V="3.13" NAME=python\narg BASE=$NAME:${V}-slim\nFROM $BASE AS a', "python:3.13-slim"),
+        ("FROM python:${V:-3.12}", "python:3.12"),
+        ("ARG V=3.13\nFROM python:${V:-3.12}${V:+-slim}", "python:3.13-slim"),
+        ("ARG V=3.13\nFROM debian AS a\nARG V=9\nFROM python:$V", "python:3.13"),
+        ("ARG TAG=1\nFROM python:$TAG", "python:3.14"),  # A build argument.
+        ("ARG TAG\nFROM python:$TAG", "python:3.14"),
+        ("FROM python:$TAG", "python:$TAG"),  # A build argument that is not declared.
+        ("ARG STAGE=prod\nFROM debian AS prod\nFROM $STAGE", "debian"),
+    ],
+)
+def test_outline_of_dockerfile_replaces_arguments_in_its_base(text: str, base: str) -> None:
+    assert dockerfile_outline("api", text, {"TAG": "3.14"}).base == base
+
+
+def test_outline_of_dockerfile_skips_heredocs() -> None:
+    text = (
+        "FROM debian\nRUN <<EOF\ncopy secrets\nFROM no \\\nEOF\n"
+        "COPY <<-'A' <<\"B\" /x/\nrun one\n\tA\nuser two\nB\n"
+        "RUN echo 'a <<EOF b' $((1<<2))\nRUN cat <<EOF > /y \\\n && ls\nadd x\nEOF\nUSER 7\n"
+    )
+    found = dockerfile_outline("api", text)
+    assert (found.base, found.user) == ("debian", "7")
+    assert [layer.content for layer in found.layers] == [
+        "RUN <<EOF",
+        "COPY <<-'A' <<\"B\" /x/",
+        "RUN echo 'a <<EOF b' $((1<<2))",
+        "RUN cat <<EOF > /y && ls",
+    ]

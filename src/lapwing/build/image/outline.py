@@ -7,7 +7,8 @@ test compares the outlines with images that were built.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from lapwing.build.dependencies import read_dependencies
@@ -20,9 +21,13 @@ from lapwing.stack.image import parse
 
 MAX_INSTRUCTION_CHARS = 60
 """How much of an instruction is shown."""
-_CONTINUED = re.compile(r"\\\n(\s*#.*\n)*\s*")
 _FROM = re.compile(r"FROM\s+(?:--\S+\s+)*(\S+)(?:\s+AS\s+(\S+))?$", re.IGNORECASE)
+_ARG = re.compile(r"ARG\s+(.+)$", re.IGNORECASE)
 _INSTRUCTION = re.compile(r"(COPY|ADD|RUN|USER)\s+(.+)$", re.IGNORECASE)
+_VARIABLE = re.compile(r"\$(?:(\w+)|\{(\w+)(?::([-+])([^}]*))?\})", re.ASCII)
+_HEREDOC = re.compile(r"\d*<<(-?)([^<]+)")
+"""Sources: docs.docker.com, Dockerfile reference, "FROM", "Environment replacement" and
+"Here-documents"."""
 
 
 def outline(request: ImageRequest, source: Source) -> ImageOutline:
@@ -45,22 +50,84 @@ def outline(request: ImageRequest, source: Source) -> ImageOutline:
     return ImageOutline(build.service, base, tuple(layers), str(request.user or config.USER))
 
 
-def dockerfile_outline(service: str, text: str) -> ImageOutline:
-    """Describe the image of a Dockerfile: what its last stage is based on, and adds to that."""
+def dockerfile_outline(
+    service: str, text: str, arguments: Mapping[str, str] | None = None
+) -> ImageOutline:
+    """Describe the image of a Dockerfile: what its last stage is based on, and adds to that.
+
+    `arguments` are the build arguments; they override the defaults of the Dockerfile.
+    """
     stages: dict[str, _Stage] = {}
-    last = _Stage()
-    for line in _CONTINUED.sub(" ", text).splitlines():
-        if found := _FROM.match(line.strip()):
-            inherited = stages.get(found[1], _Stage(found[1]))
+    last: _Stage | None = None
+    known: dict[str, str] = {}
+    for line in _instructions(text):
+        if found := _FROM.match(line):
+            name = _replace_variables(found[1], known)
+            inherited = stages.get(name.lower(), _Stage(name))
             last = _Stage(inherited.base, list(inherited.layers), inherited.user)
-            stages[found[2] or ""] = last
-        elif found := _INSTRUCTION.match(line.strip()):
+            stages[(found[2] or "").lower()] = last
+        elif last is None:
+            if found := _ARG.match(line):
+                _define(found[1], arguments or {}, known)
+        elif found := _INSTRUCTION.match(line):
             if found[1].upper() == "USER":
                 last.user = found[2]
             else:
                 last.layers.append(ImageLayer(_short(found[0])))
+    last = last or _Stage()
     base = "" if last.base == "scratch" else last.base
     return ImageOutline(service, base, tuple(last.layers), last.user)
+
+
+def _instructions(text: str) -> Iterator[str]:
+    """Yield the instructions, each on one line, without comments and the bodies of heredocs."""
+    lines = iter(text.splitlines())
+    parts: list[str] = []
+    for line in map(str.strip, lines):
+        if not line or line.startswith("#"):
+            continue
+        parts.append(line.removesuffix("\\"))
+        if line.endswith("\\"):
+            continue
+        instruction = " ".join(parts)
+        parts.clear()
+        yield instruction
+        if _INSTRUCTION.match(instruction):
+            for found in filter(None, map(_HEREDOC.fullmatch, _words(instruction))):
+                body = (each.lstrip("\t") if found[1] else each for each in lines)
+                next((each for each in body if each == found[2]), None)
+    if parts:
+        yield " ".join(parts)
+
+
+def _define(words: str, arguments: Mapping[str, str], known: dict[str, str]) -> None:
+    """Add the arguments that `ARG` declares before the first stage to the known ones."""
+    for word in _words(words):
+        name, has_default, default = word.partition("=")
+        if name in arguments:
+            known[name] = arguments[name]
+        elif has_default:
+            known[name] = _replace_variables(default, known)
+
+
+def _replace_variables(text: str, known: Mapping[str, str]) -> str:
+    """Replace `$NAME`, `${NAME}`, `${NAME:-default}` and `${NAME:+other}`; keep unknown ones."""
+
+    def value(found: re.Match[str]) -> str:
+        name, operator, word = found[1] or found[2], found[3], found[4] or ""
+        if operator == "+":
+            return word if known.get(name) else ""
+        return known.get(name) or (word if operator else found[0])
+
+    return _VARIABLE.sub(value, text)
+
+
+def _words(text: str) -> list[str]:
+    """Split an instruction as a shell does; at blanks only, if a quote is not closed."""
+    try:
+        return shlex.split(text)
+    except ValueError:
+        return text.split()
 
 
 @dataclass
