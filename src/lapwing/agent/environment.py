@@ -150,6 +150,7 @@ class Environment:
         else:
             self.store.event("agent", "Resuming the deployment in progress.", record.commit)
             step = rollout.resume(record.state, record.outcome, switched=bool(record.is_switched))
+            await self.maintenance.scaler.settle()
             await self._roll_out(step)
 
     async def tick(self) -> None:
