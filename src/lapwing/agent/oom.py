@@ -11,10 +11,8 @@ from collections import deque
 from pathlib import Path
 
 from lapwing.system.control_groups import memory_groups, memory_limit
-from lapwing.system.oom_kills import MACHINE, oom_kills
+from lapwing.system.oom_kills import MACHINE, innermost_counter, oom_kills
 
-COUNTERS = ("memory.events", "memory.oom_control")
-"""Files of a control group in version 2 and 1."""
 EXITS = frozenset({"was killed by SIGKILL", "exited with status 137", "ended"})
 """Exits after SIGKILL: of the process, of a child of its shell, or unknown (an adopted process)."""
 
@@ -31,9 +29,8 @@ class KillCounter:
     def refresh(self) -> None:
         """Read the current counts: of the innermost control group with one, and of the machine."""
         self._groups = memory_groups(self._pid)
-        files = (group / name for group in self._groups for name in COUNTERS)
-        inner = [file for file in files if file.exists()][:1]
-        found = {file: oom_kills(file) for file in [*inner, MACHINE]}
+        inner = innermost_counter(self._groups)
+        found = {file: oom_kills(file) for file in (inner, MACHINE) if file is not None}
         self._readings.append({f: kills for f, kills in found.items() if kills is not None})
 
     def explain(self, how: str) -> str:

@@ -30,9 +30,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from lapwing.errors import BuildError, NoSpaceError
-from lapwing.system.control_groups import memory_groups, memory_limit
+from lapwing.system.control_groups import lowest_limit, memory_groups, memory_limit
 from lapwing.system.files import FULL
-from lapwing.system.oom_kills import oom_kills
+from lapwing.system.oom_kills import MACHINE, innermost_counter, oom_kills
 from lapwing.system.process import run_lines
 from lapwing.system.secret_names import URL_PASSWORD, is_secret_name
 
@@ -45,6 +45,8 @@ PASSED_ON = re.compile(
 )
 """The variables of the user's environment that a build gets."""
 
+USER_SLICE = re.compile(r"user-\d+\.slice", re.ASCII)
+"""The control group of all sessions of a user. Source: systemd.special(7)."""
 KEPT_LOGS = 20
 """Logs kept for each service."""
 KEPT_LINES = 2000
@@ -113,7 +115,8 @@ def run(
 
     Raises BuildError with the part of the output that matters, NoSpaceError when that is the cause.
     """
-    kills = oom_kills()
+    counter = innermost_counter(memory_groups(os.getpid())) or MACHINE
+    kills = oom_kills(counter)
     try:
         log.begin(arguments)
         command = _with_low_priority(arguments, environ)
@@ -133,7 +136,7 @@ def run(
             f"{doing} failed: {arguments[0]} cannot be started ({error.strerror}).", log=log.path
         ) from error
     if status != 0:
-        is_killed = kills is not None and (oom_kills() or 0) > kills
+        is_killed = kills is not None and (oom_kills(counter) or 0) > kills
         raise _failure(status, log, doing, is_killed=is_killed)
 
 
@@ -156,10 +159,10 @@ def _failure(
             how = f"ended by {signal.Signals(-status).name}"
     hint = None
     if is_killed:
-        limit = memory_limit(memory_groups(os.getpid()))
-        how += f"; the kernel killed a process because memory ran out; {limit}"
+        groups = memory_groups(os.getpid())
+        how += f"; the kernel killed a process because memory ran out; {memory_limit(groups)}"
         hint = (
-            "Nothing was deployed. Add memory or swap, increase the limit, reduce the parallel "
+            f"Nothing was deployed. Add memory or swap, {_increase(groups)}reduce the parallel "
             "processes of the build, or build on another machine with `lapwing ship`."
         )
     elif -status == signal.SIGKILL or status == 128 + signal.SIGKILL:
@@ -167,6 +170,19 @@ def _failure(
     return BuildError(
         f"{doing} failed ({how}).", log=log.path, detail=excerpt(lines) or None, hint=hint
     )
+
+
+def _increase(groups: Sequence[Path]) -> str:
+    """Say how to increase the limit of memory; nothing where there is none.
+
+    A property of a slice is set at once and kept. Source: systemctl(1), "set-property".
+    """
+    _, group = lowest_limit(groups)
+    if group is None:
+        return ""
+    if not USER_SLICE.fullmatch(group.name):
+        return "increase the limit, "
+    return f"increase the limit (as root: `systemctl set-property {group.name} MemoryMax=90%`), "
 
 
 def _disk_full(doing: str) -> NoSpaceError:

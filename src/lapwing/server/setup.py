@@ -9,7 +9,7 @@ replaces Envoy without closing its port.
     /opt/lapwing/current           a link to the one in use
     /etc/lapwing/environment       the settings of the agent and of `lapwing` on the server
     /etc/lapwing/environment.local  what an administrator adds to them; never written here
-    /etc/systemd/system/user-UID.slice.d/lapwing.conf  the memory limit of SSH sessions
+    /etc/systemd/system/user-UID.slice.d/10-lapwing.conf  the memory limit of SSH sessions
     /etc/sysctl.d/90-lapwing.conf  net.ipv4.tcp_migrate_req: no reset when Envoy is replaced
     /var/lib/lapwing/              the home of the user `lapwing`; `state` is LAPWING_HOME
 """
@@ -94,6 +94,9 @@ MemoryMax=75%
 """The limit is a percentage of the physical memory; swap is not limited.
 
 Source: systemd.resource-control(5)."""
+_SLICE_FILE = "10-lapwing.conf"
+"""It sorts before `50-MemoryMax.conf`, which `systemctl set-property` writes: files are read in the
+order of their names, in whichever folder they are. Source: systemd.unit(5)."""
 _SLICE_FOLDER = f"/etc/systemd/system/user-$(id -u {USER}).slice.d"
 
 VARIABLES = f"""\
@@ -140,7 +143,8 @@ def steps(package: Package, facts: Mapping[str, str], keys: Sequence[str]) -> li
         allow([key_line(key) for key in keys]),
         Step(
             "limit the memory of builds",
-            f"folder={_SLICE_FOLDER}\ninstall -d $folder\n{_write('$folder/lapwing.conf', 0o644)}",
+            f"folder={_SLICE_FOLDER}\ninstall -d $folder\n"
+            f"{_write(f'$folder/{_SLICE_FILE}', 0o644)}",
             SLICE.encode(),
         ),
         Step(
@@ -280,7 +284,7 @@ systemctl disable --now --quiet lapwing 2>/dev/null || true
 pkill -TERM -u {USER} || true
 sleep 2
 pkill -KILL -u {USER} || true
-rm -f {_SLICE_FOLDER}/lapwing.conf
+rm -f {_SLICE_FOLDER}/{_SLICE_FILE}
 rm -rf {TOP} /etc/lapwing /etc/systemd/system/lapwing.service /usr/local/bin/lapwing {SYSCTL}
 systemctl daemon-reload"""
 """Removes the program; the user and its home, with all data, stay."""

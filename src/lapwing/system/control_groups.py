@@ -62,13 +62,22 @@ def memory_groups(pid: int) -> list[Path]:
 
 def memory_limit(groups: Iterable[Path]) -> str:
     """Describe the lowest limit of these groups; without one, the memory of this machine."""
+    limit, group = lowest_limit(groups)
+    if group is None:
+        return f"this machine has {mebibytes(limit)}"
+    return f"the limit of control group {group} is {mebibytes(limit)}"
+
+
+def lowest_limit(groups: Iterable[Path]) -> tuple[int, Path | None]:
+    """Return the lowest limit of these groups in bytes, with its group.
+
+    Without one that is lower, it is the memory of this machine, without a group.
+    """
     machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     files = (group / name for group in groups for name in LIMITS)
     known = [(limit, file.parent) for file in files if (limit := _number(file)) is not None]
     limit, group = min(known, default=(machine, None))
-    if group is None or limit >= machine:
-        return f"this machine has {mebibytes(machine)}"
-    return f"the limit of control group {group} is {mebibytes(limit)}"
+    return (limit, group) if limit < machine else (machine, None)
 
 
 def mebibytes(count: int) -> str:

@@ -7,9 +7,18 @@ Sources: docs.kernel.org, Control Group v2, "memory.events"; Memory Resource Con
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterable
 from pathlib import Path
 
 MACHINE = Path("/proc/vmstat")
+COUNTERS = ("memory.events", "memory.oom_control")
+"""Files of a control group in version 2 and 1."""
+
+
+def innermost_counter(groups: Iterable[Path]) -> Path | None:
+    """Return the file with the count of the first of these control groups that has one."""
+    files = (group / name for group in groups for name in COUNTERS)
+    return next((file for file in files if file.exists()), None)
 
 
 def oom_kills(file: Path = MACHINE) -> int | None:

@@ -5,12 +5,18 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import subprocess
+import sys
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
 
+from lapwing.build.command import BuildLog, run
+from lapwing.errors import BuildError
 from lapwing.load.record import now
 from lapwing.observed import agent as observed
 from tests.deployed import until
@@ -118,3 +124,32 @@ def test_build_out_of_memory_fails_and_replicas_keep_running(ship: Ship, watched
     assert "Traceback" not in said
     after = ship.service()["active"]
     assert (after["pids"], after["restarts"]) == (before["pids"], before["restarts"])
+
+
+def test_kill_in_another_group_is_not_explained_as_that_of_a_build(tmp_path: Path) -> None:
+    """A replica may run out of memory in its group while a build fails for another reason."""
+    eat = "import os; input(); bytearray(os.urandom(2**20) * 64)"
+    victim = subprocess.Popen([sys.executable, "-c", eat], stdin=subprocess.PIPE)
+
+    def end_victim() -> None:
+        until((tmp_path / "began").exists, "the build")
+        victim.communicate(b"\n")
+        (tmp_path / "killed").touch()
+
+    log = BuildLog(tmp_path / "log")
+    with limited(victim.pid, 32 * 2**20):
+        thread = threading.Thread(target=end_victim)
+        thread.start()
+        with pytest.raises(BuildError) as caught:
+            run(
+                ["/bin/sh", "-c", "touch began; until test -e killed; do sleep 0.1; done; exit 1"],
+                folder=tmp_path,
+                environ={"PATH": os.defpath},
+                log=log,
+                until=time.monotonic() + 60,
+                doing="It",
+            )
+        thread.join()
+    log.close()
+    assert victim.returncode == -signal.SIGKILL
+    assert caught.value.message == "It failed (exit status 1)."

@@ -65,10 +65,17 @@ def test_memory_of_builds_is_limited(laptop: Laptop) -> None:
     """By the slice of SSH sessions, in which builds run, but not the agent."""
     total = int(laptop.machine.run("awk '/^MemTotal/ {print $2}' /proc/meminfo")) * 1024
     show = "systemctl show --value -p"
-    limit = laptop.machine.run(f"{show} MemoryMax user-$(id -u lapwing).slice")
+    user_slice = "user-$(id -u lapwing).slice"
+    limit = laptop.machine.run(f"{show} MemoryMax {user_slice}")
     assert abs(int(limit) - total * 0.75) < 2**20
     assert laptop.machine.run(f"{show} MemoryMax lapwing.service") == "infinity\n"
     assert laptop.machine.run(f"{show} Slice lapwing.service") == "system.slice\n"
+    laptop.machine.run(f"systemctl set-property {user_slice} MemoryMax=90%")
+    laptop.machine.run("systemctl daemon-reload")  # All files are read again.
+    changed = laptop.machine.run(f"{show} MemoryMax {user_slice}")
+    laptop.machine.run(f"rm -r /etc/systemd/system.control/{user_slice}.d; systemctl daemon-reload")
+    assert abs(int(changed) - total * 0.9) < 2**20
+    assert laptop.machine.run(f"{show} MemoryMax {user_slice}") == limit
 
 
 def test_only_ssh_and_envoy_listen(deployed: Laptop) -> None:
