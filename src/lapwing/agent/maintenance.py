@@ -235,6 +235,7 @@ class Maintenance:
             self.state.generations.remove(generation)
             generation.deadline = None
             self.state.stopping.append(generation)
+        await self._store.save()
         await self._context.publisher.publish()
         await self.stopping.begin(retired)
 

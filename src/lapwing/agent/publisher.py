@@ -32,7 +32,7 @@ from lapwing.agent.proxy.model import (
 )
 from lapwing.agent.proxy.sockets import is_address
 from lapwing.agent.proxy.supervisor import Envoy
-from lapwing.agent.rollout import TERMINAL
+from lapwing.agent.rollout import PUBLISHED
 from lapwing.agent.state import EnvironmentState, Generation
 from lapwing.desired.secrets import SecretStore
 from lapwing.errors import ProxyUnreachableError
@@ -191,23 +191,48 @@ def virtual_hosts(
     basic authentication.
     """
     known = [s for s in states if _is_served(s)]
+    owners = _owners(known, lambda document: document.hosts)
+    previewed = _owners(known, lambda document: document.with_previews)
     hosts: list[VirtualHost] = []
     for state in known:
-        domains = list(_domains(state))
-        if len(known) == 1:
-            domains += ["localhost", "127.0.0.1", "[::1]"]
         name = f"{state.stack}/{state.environment}"
+        domains = [d for d in _domains(state) if owners[d] == name]
+        if len(known) == 1:
+            extra = (d for d in ("localhost", "127.0.0.1", "[::1]") if d not in owners)
+            domains += extra
         strict = _strict_transport(state)
         public = tuple(d for d in domains if strict and not _is_loopback(d))
         hosts.append(VirtualHost(name, public or tuple(domains), _routes(state, users, strict)))
         if public:
             rest = tuple(d for d in domains if d not in public)
             hosts.append(VirtualHost(f"{name}/localhost", rest, _routes(state, users)))
-        hosts.append(_preview_host(state, f"{name}/preview", local, port))
+        preview = _preview_host(state, f"{name}/preview", local, port)
+        free = tuple(d for d in preview.domains if d not in owners and previewed.get(d) == name)
+        hosts.append(dataclasses.replace(preview, domains=free))
         for host, target in _redirects(state).items():
+            if owners[host] != name:
+                continue
             to, headers = authority(target, port), header_changes(strict)
             hosts.append(VirtualHost(f"{name}/{host}", (host,), (), redirect=to, headers=headers))
-    return tuple(hosts)
+    return tuple(host for host in hosts if host.domains)
+
+
+def _owners(
+    states: Iterable[EnvironmentState], names: Callable[[Document], tuple[str, ...]]
+) -> dict[str, str]:
+    """Return the environment that each name belongs to: first those that are in use.
+
+    Envoy rejects the whole route table if two virtual hosts have the same domain, so it has none,
+    whatever the documents contain.
+    """
+    found: dict[str, str] = {}
+    for is_used in (True, False):
+        for state in states:
+            for document in _documents(state):
+                if (document is state.routed_document) is is_used:
+                    for host in names(document):
+                        found.setdefault(host, f"{state.stack}/{state.environment}")
+    return found
 
 
 def _preview_host(
@@ -230,12 +255,13 @@ def domain_conflict(
 ) -> tuple[str, str] | None:
     """Return a host name of a document that another environment uses, and that environment.
 
-    Envoy would reject the whole route table if two virtual hosts had the same domain.
+    Names of previews count, too.
     """
+    wanted = document.with_previews
     for state in states:
         if state is not own and _is_served(state):
-            for domain in (*_domains(state), *_redirects(state)):
-                if domain in document.hosts:
+            for domain in (d for each in _documents(state) for d in each.with_previews):
+                if domain in wanted:
                     return domain, f"{state.stack}/{state.environment}"
     return None
 
@@ -269,9 +295,12 @@ def _redirects(state: EnvironmentState) -> dict[str, str]:
 
 
 def _documents(state: EnvironmentState) -> list[Document]:
-    """Return the document that requests are routed by, and during a rollout also the other one."""
+    """Return the document that requests are routed by, then the other one of a rollout.
+
+    That of a rollout has host names from its first candidates to its end.
+    """
     record, routed = state.rollout, state.routed_document
-    others = (state.document, record.document) if record and record.state not in TERMINAL else ()
+    others = (state.document, record.document) if record and record.state in PUBLISHED else ()
     return [d for d in (routed, *(o for o in others if o is not routed)) if d is not None]
 
 

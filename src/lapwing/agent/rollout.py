@@ -105,6 +105,8 @@ UNINTERRUPTIBLE = frozenset({State.SWITCHING, State.UNDOING})
 """States that last milliseconds and are completed before an abort or a newer deployment."""
 LIVE = frozenset({State.ANALYSING, State.AFTERWARDS})
 """States in which the candidates have the traffic."""
+PUBLISHED = LIVE | {State.STARTING, State.TESTING, State.HOLDING, State.SWITCHING}
+"""States in which the host names of the new document are served or previewed."""
 WATCHED = LIVE | {State.TESTING, State.HOLDING}
 """States in which a candidate that exits or stops being ready fails the rollout, even if its
 replica is restarted. In STARTING the start itself fails; SWITCHING checks before it acts."""

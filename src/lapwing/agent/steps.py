@@ -130,7 +130,8 @@ class Steps:
 
     # Before the switch
 
-    async def _ensure_resources(self, record: RolloutRecord) -> None:
+    def _check_host_names(self, record: RolloutRecord) -> None:
+        """Raise ReplicaError if another environment uses a host name of the document."""
         conflict = publisher.domain_conflict(self._context.states(), self.state, record.document)
         if conflict is not None:
             domain, other = conflict
@@ -139,6 +140,9 @@ class Steps:
                 hint="Remove it from `domains` and `redirects` here, or stop the other environment "
                 f"with `lapwing down -e {other.partition('/')[2]}`.",
             )
+
+    async def _ensure_resources(self, record: RolloutRecord) -> None:
+        self._check_host_names(record)
         await asyncio.to_thread(basic_auth.check, record.document, self._context.secrets)
         await asyncio.to_thread(
             provided_certificates.check,
@@ -200,6 +204,7 @@ class Steps:
             active = self.state.of(name, "active")
             if active is not None:
                 await self._maintenance.advice.report_written(active, record.commit)
+        self._check_host_names(record)  # Another first deployment may have begun meanwhile.
         port = self._maintenance.scaler.free_port
         generations.create_candidates(self.state, record, port, time.monotonic())
         await self._store.save()

@@ -431,6 +431,11 @@ class Document(Struct, frozen=True, kw_only=True):
         """The domains and the host names that are redirected to them."""
         return (*self.domains, *(self.edge.redirects if self.edge else ()))
 
+    @property
+    def with_previews(self) -> tuple[str, ...]:
+        """Its host names, and those of the previews of its domains."""
+        return (*self.hosts, *(f"preview.{domain}" for domain in self.domains))
+
 
 def encode(document: Document) -> bytes:
     """Write a document as indented JSON with sorted keys, for readable diffs."""

@@ -91,6 +91,19 @@ def check_redirects(stack: Stack, environment: Environment) -> Iterator[Violatio
             yield Violation(message, at, f"Add `{target}` to `domains`, or correct it.")
 
 
+def check_preview_names(_: Stack, environment: Environment) -> Iterator[Violation]:
+    """No host name is that of the preview of a domain."""
+    names: list[tuple[str, KeyPath]] = [
+        *((host, ("domains", n)) for n, host in enumerate(environment.domains)),
+        *((host, ("redirects", host)) for host in environment.redirects),
+    ]
+    for host, at in names:
+        domain = host.removeprefix("preview.")
+        if domain != host and domain in environment.host_names:
+            message = f"`{host}` is the address for previews of `{domain}`."
+            yield Violation(message, at, "Choose another host name.", key=at[0] == "redirects")
+
+
 def check_access(stack: Stack, environment: Environment) -> Iterator[Violation]:
     """`access` is for services with a route on a machine."""
     on_machine = environment.target == "machine"

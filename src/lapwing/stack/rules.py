@@ -43,6 +43,7 @@ RULES: tuple[Rule, ...] = (
     variable_rules.check_references,
     ingress_rules.check_domains,
     ingress_rules.check_redirects,
+    ingress_rules.check_preview_names,
     ingress_rules.check_tls,
     ingress_rules.check_access,
     ingress_rules.check_headers,

@@ -87,3 +87,25 @@ def test_failed_first_deployment_does_not_affect_other_environments(yard: Yard) 
     yard.good("unaffected")
     assert yard.get().text == "unaffected"
     assert yard.status()["problem"] is None
+
+
+def test_used_host_name_is_refused_and_blocks_no_other_deployment(yard: Yard) -> None:
+    edge(yard, "one.localhost", "two.localhost", "owner")
+    yard.write("owner")
+    yard.where.run("deploy")
+    other = Yard(yard.where.beside("third"), "third")
+    names = "environments: {{local: {{domains: [third.localhost{}]}}}}"
+    other.stack(more=names.format(""))
+    other.write("first")
+    other.where.run("up")
+    for host in ("one.localhost", "two.localhost", "preview.one.localhost"):
+        other.stack(more=names.format(f", {host}"))
+        other.write(f"with {host}")
+        refused = other.where.run("deploy", status=1).stderr
+        assert f"Host name {host} is already used by {yard.name}/local." in refused
+        assert other.get().text == "first"
+    yard.write("a new release")
+    yard.where.run("deploy")
+    assert yard.get(host="one.localhost").text == "a new release"
+    assert other.status()["problem"] is None
+    other.where.run("down")

@@ -13,6 +13,7 @@ from lapwing.agent.basic_auth import check, problem, replace_removed, users_in
 from lapwing.agent.generations import switch, switch_back
 from lapwing.agent.proxy import provided_certificates
 from lapwing.agent.proxy.model import Page, VirtualHost
+from lapwing.agent.publisher import domain_conflict
 from lapwing.agent.rollout import State
 from lapwing.agent.state import EnvironmentState
 from lapwing.desired.secrets import SecretStore
@@ -72,6 +73,7 @@ def test_redirect_begins_before_the_end_of_a_rollout_unless_the_host_is_served()
     state = served(public(domains=("app.example.com", "www.example.com")))
     to = {"www.example.com": "app.example.com", "old.example.com": "app.example.com"}
     record = rollout(public(domains=("app.example.com",), edge=Edge(redirects=to)), state)
+    record.state = State.STARTING
     found = hosts(state)
     assert found["www.example.com"].redirect is None
     assert found["old.example.com"].redirect == "app.example.com:8585"
@@ -84,6 +86,7 @@ def test_settings_change_at_the_switch_and_host_names_end_with_the_rollout() -> 
     new = public(domains=("b.example.com",), edge=Edge(headers={"x-a": "2"}))
     state = served(old)
     record = rollout(new, state)
+    record.state = State.ANALYSING
     for change, value in ((None, "set 1"), (switch, "set 2"), (switch_back, "set 1")):
         if change:
             change(state, record, 0.0)
@@ -106,6 +109,7 @@ def test_changed_redirect_changes_once_and_is_undone() -> None:
     )
     state = served(old)
     record = rollout(new, state)
+    record.state = State.ANALYSING
     assert to(state) == "a.example.com:8585"
     switch(state, record, 0.0)
     assert to(state) == "b.example.com:8585"
@@ -137,6 +141,36 @@ def test_state_of_an_agent_without_the_field_is_read(
     assert found is not None
     assert found.rollout is not None
     assert found.rollout.is_switched is is_switched
+
+
+def test_no_host_name_is_in_two_virtual_hosts() -> None:
+    """Envoy would reject the routes of all environments. A name belongs to who uses it already."""
+    first = served(public(domains=("a.example.com", "both.example.com", "localhost")))
+    second = served(public(domains=("b.example.com", "preview.a.example.com")))
+    second.stack = "other"
+    record = rollout(public(domains=("b.example.com", "both.example.com")), second)
+    record.state = State.STARTING
+    third = served(public(domains=("localhost",)))
+    third.stack = "third"
+    for states in ([first], [second, first], [third, second, first], [third]):
+        found = publisher.virtual_hosts(states)
+        domains = [d for h in found for d in h.domains]
+        assert len(domains) == len({*domains})
+        assert all(h.domains for h in found)
+    owners = {d: h.name for h in publisher.virtual_hosts([second, first]) for d in h.domains}
+    assert owners["both.example.com"] == "shop/local"
+    assert owners["preview.a.example.com"] == "other/local"
+
+
+@pytest.mark.parametrize("state", [State.RESOURCES, State.JOBS, State.UNDOING])
+def test_host_names_of_a_refused_deployment_are_free(state: State) -> None:
+    other = served(public(domains=("b.example.com",)))
+    own = served(public(domains=("a.example.com",)))
+    other.stack = "other"
+    rollout(public(domains=("b.example.com", "a.example.com")), other).state = state
+    assert domain_conflict([other, own], own, public(domains=("a.example.com",))) is None
+    wanted = public(domains=("preview.b.example.com",))
+    assert domain_conflict([other, own], own, wanted) == ("preview.b.example.com", "other/local")
 
 
 def test_environment_without_a_document_has_no_hosts() -> None:

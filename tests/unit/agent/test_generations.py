@@ -19,6 +19,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from lapwing.agent import generations, publisher
 from lapwing.agent.decide import Intent, decide
 from lapwing.agent.generations import CRASH_LOOP, crash_loops, instability
+from lapwing.agent.rollout import State
 from lapwing.agent.state import EnvironmentState, Replica, Role, RolloutRecord
 from lapwing.plan.model import Analysis, Document, Rollout, Scale, Service
 from tests.unit.agent.samples import document, environment, generation, rollout, service
@@ -371,7 +372,8 @@ def test_single_environment_serves_plain_localhost() -> None:
         "127.0.0.1",
         "[::1]",
     )
-    other = environment(generation(1), running=document(api=service()))
+    mill = msgspec.structs.replace(document(api=service()), domains=("mill.localhost",))
+    other = environment(generation(1), running=mill)
     other.stack = "mill"
     hosts = publisher.virtual_hosts([one, other, environment()])
     assert all("localhost" not in h.domains for h in hosts)
@@ -407,7 +409,7 @@ def test_new_host_names_are_served_during_their_rollout() -> None:
     api = service("api-1")
     state = environment(generation(1, spec=api), running=document(api=api))
     moved = msgspec.structs.replace(document(api=api), domains=("shop.example", "shop.localhost"))
-    rollout(moved, state)
+    rollout(moved, state).state = State.STARTING
     [live, preview] = publisher.virtual_hosts([state])
     assert live.domains[:2] == ("shop.localhost", "shop.example")
     assert preview.domains == ("preview.shop.localhost", "preview.shop.example")

@@ -37,7 +37,7 @@ def test_written_files_are_reported_for_started_services_and_for_warm_slots(
     monkeypatch.setattr(generations, "create_candidates", stop)
     advice = SimpleNamespace(report_written=report)
     scaler = SimpleNamespace(free_port=lambda: 1)
-    fake: Any = SimpleNamespace(state=state, advice=advice, scaler=scaler)
+    fake: Any = SimpleNamespace(state=state, advice=advice, scaler=scaler, states=list)
     steps = Steps(fake, fake, fake, fake, fake, fake)
     with pytest.raises(_Stop):
         asyncio.run(steps._start_candidates(record))
