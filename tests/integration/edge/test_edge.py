@@ -179,20 +179,28 @@ def test_service_without_pods_answers_503_with_retry_after(
     """In an upgrade with an outage a Service has no pod, and nodes refuse connections to it.
 
     The retries end before clients may retry, and a 503 of the application is not retried."""
-    retries = edge_config.RETRY_LONGER
-    longest = float(retries["retry_back_off"]["max_interval"].removesuffix("s"))
-    assert retries["num_retries"] * longest < edge_config.RETRY_AFTER_S
+    for retries in (edge_config.RETRY_LONGER, edge_config.RETRY_SAFE):
+        count, longest = retries["num_retries"], _seconds(retries["retry_back_off"]["max_interval"])
+        connecting = (count + 1) * _seconds(edge_config.CONNECT_TIMEOUT)
+        assert connecting + count * longest < edge_config.RETRY_AFTER_S
     only = {"web": services["web"]}
     with running(
         cluster_environment("company-inc", "production"), tmp_path, only
     ) as edge_without_api:
         status, headers, body = edge_without_api.ask("/api/customers")
-        assert (status, headers["retry-after"]) == (503, "10")
+        assert (status, headers["retry-after"]) == (503, str(edge_config.RETRY_AFTER_S))
         assert b"not available" in body
         status, headers, body = edge_without_api.ask("/away")
         assert (status, headers["retry-after"], body) == (503, None, b"web")
         assert edge_without_api.get("/") == (200, b"web")
-        assert _retries(edge_without_api) == {"api": retries["num_retries"], "web": 0}
+        assert _retries(edge_without_api) == {
+            "api": edge_config.RETRY_SAFE["num_retries"],
+            "web": 0,
+        }
+
+
+def _seconds(duration: str) -> float:
+    return float(duration.removesuffix("s"))
 
 
 def _retries(edge: Edge) -> dict[str, int]:

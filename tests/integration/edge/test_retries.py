@@ -1,12 +1,15 @@
-"""Retries of the edge while a Service has no ready pod: nodes refuse connections to it."""
+"""Retries of the edge: of refused connections to a Service, and of a request that was sent."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
+import http.client
 import re
 import resource
 import socket
+import threading
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -43,6 +46,32 @@ def test_requests_wait_until_a_service_has_a_ready_pod_again(tmp_path: Path) -> 
             statuses, received = asyncio.run(_send(edge, service))
     assert statuses == {b"200": WAITING}
     assert received == WAITING
+
+
+@pytest.mark.parametrize(("method", "sent"), [("GET", 6), ("POST", 1)])
+def test_request_that_crashes_its_service_is_sent_a_few_times_at_most(
+    tmp_path: Path, method: str, sent: int
+) -> None:
+    """The long retries are for requests of which the service has received nothing."""
+    made = cluster_environment("company-inc", "production")
+    with socket.create_server(("127.0.0.1", 0)) as service:
+        received: list[bytes] = []
+        threading.Thread(target=_crash, args=(service, received), daemon=True).start()
+        with running(made, tmp_path, {"api": service.getsockname()[1]}) as edge:
+            client = http.client.HTTPConnection("127.0.0.1", edge.port, timeout=60)
+            client.request(method, "/api/orders")
+            assert client.getresponse().status == 503
+            client.close()
+    assert [request.split()[0].decode() for request in received] == [method] * sent
+
+
+def _crash(service: socket.socket, received: list[bytes]) -> None:
+    """Read a request from each connection, and close it without a response."""
+    with contextlib.suppress(OSError):
+        while True:
+            connection, _ = service.accept()
+            with connection:
+                received.append(connection.recv(65536))
 
 
 async def _send(edge: Edge, service: socket.socket) -> tuple[Counter[bytes], int]:

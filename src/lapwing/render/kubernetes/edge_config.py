@@ -49,19 +49,27 @@ RETRY_LONGER: Json = {
     "num_retries": 16,
     "retry_back_off": {"base_interval": "0.1s", "max_interval": "0.5s"},
 }
-"""Each back-off is random, from 0 to its interval: together 3.6 s on average, at least 2 s for 999
-of 1,000 requests, at most 8 s. A Service without ready pods refuses connections: for one to three
-seconds if a kubelet was restarted (before Kubernetes 1.35 it reports every pod of its node as not
-ready until it has probed it), and for long in an upgrade with an outage, whose 503 has to come
-before `RETRY_AFTER_S`.
+"""For requests of which the service has received nothing. Each back-off is random, from 0 to its
+interval: together 3.6 s on average, and at least 2 s for 999 of 1,000 requests. A Service without
+ready pods refuses connections: for one to three seconds if a kubelet was restarted (before
+Kubernetes 1.35 it reports every pod of its node as not ready until it has probed it), and for long
+in an upgrade with an outage.
 
 Sources: Envoy documentation, Router, `x-envoy-max-retries`; Kubernetes, KEP-4781."""
+RETRY_SAFE: Json = {
+    "num_retries": 5,
+    "retry_back_off": {"base_interval": "1s", "max_interval": "2.5s"},
+}
+"""For safe methods, which are also retried if their pod was killed before it responded. Envoy has
+one number for both kinds of retries, and a request may be what kills a pod, so it is sent at most
+six times. Fewer retries need longer back-offs: 5.3 s on average, and at least 2 s for 99 of 100
+requests."""
 CONNECT_TIMEOUT = "0.25s"
 """How long a connection to a service may take. A node refuses connections by ICMP messages, which
 Linux limits to six at once and then one per second for each pod (`icmp_ratelimit`). Without such a
 message, the kernel of the client sends its SYN again after 1 s."""
-RETRY_AFTER_S = 10
-"""When clients may retry a request to a service that has no pod."""
+RETRY_AFTER_S = 15
+"""When clients may retry a request to a service that has no pod: later than its last retry."""
 STATS_FLUSH_INTERVAL = "1s"
 """How often Envoy aggregates latencies; counters are that stale at most."""
 _ADMIN_CLUSTER = "envoy_admin"
@@ -206,7 +214,7 @@ def _health_routes() -> Iterator[Json]:
 
 def _routes(environment: ClusterEnvironment, longest: Iterable[tuple[str, Service]]) -> list[Json]:
     routes = [_route(environment, part, service) for part, service in longest]
-    return [each for route in routes for each in envoy.by_method(route, RETRY_LONGER)]
+    return [each for route in routes for each in envoy.by_method(route, RETRY_SAFE)]
 
 
 def _route(environment: ClusterEnvironment, part: str, service: Service) -> Json:
