@@ -10,6 +10,7 @@ import http.server
 import os
 import re
 import shutil
+import socket
 import subprocess
 import threading
 import time
@@ -197,6 +198,25 @@ def test_service_without_pods_answers_503_with_retry_after(
             "api": edge_config.RETRY_SAFE["num_retries"],
             "web": 0,
         }
+
+
+def test_service_with_a_short_timeout_and_no_pods_answers_503_with_retry_after(
+    tmp_path: Path,
+) -> None:
+    """Its timeout ends before the retries. A pod that does not respond in time is another error."""
+    made = cluster_environment("company-inc", "production")
+    services = made.loaded.stack.services
+    for name, service in services.items():
+        services[name] = service.model_copy(update={"timeout": 0.5})
+    with (
+        socket.create_server(("127.0.0.1", 0)) as silent,
+        running(made, tmp_path, {"web": silent.getsockname()[1]}) as edge,
+    ):
+        status, headers, body = edge.ask("/api/customers")
+        assert (status, headers["retry-after"]) == (503, str(edge_config.RETRY_AFTER_S))
+        assert b"not available" in body
+        status, headers, _ = edge.ask("/")
+        assert (status, headers["retry-after"]) == (504, None)
 
 
 def _seconds(duration: str) -> float:

@@ -145,7 +145,7 @@ def _web(environment: ClusterEnvironment, routed: Mapping[str, Service]) -> Json
             "idle_timeout": "620s",
             "headers_with_underscores_action": "ALLOW",
         },
-        "local_reply_config": {"mappers": [_unavailable_reply()]},
+        "local_reply_config": {"mappers": [*_unavailable_replies()]},
         **envoy.http_filters(),
         "route_config": {
             "name": "stack",
@@ -174,22 +174,35 @@ def _listener(called: str, port: int, chain: Json) -> Json:
     return {"name": called, "address": address, "filter_chains": [chain]}
 
 
-def _unavailable_reply() -> Json:
+def _unavailable_replies() -> Iterator[Json]:
     """Answer 503 with a retry-after header if a service has no pod, as during an offline upgrade.
 
-    Only the edge's own replies are changed, not those of a service.
+    Also if the timeout of the service ended before the retries: then Envoy's status is 504, and the
+    request never had a connection. Only the edge's own replies are changed, not those of a service.
+
+    Source: Envoy documentation, Attributes, `upstream.local_address`; CEL access log filter.
     """
     status = {"value": {"default_value": 503, "runtime_key": "edge_unavailable"}}
-    return {
-        "filter": {"status_code_filter": {"comparison": status}},
-        "headers_to_add": [
-            {
-                "header": {"key": "retry-after", "value": str(RETRY_AFTER_S)},
-                "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
-            }
-        ],
-        "body": {"inline_string": "This service is not available at the moment.\n"},
+    unconnected = {
+        "@type": f"{envoy.TYPE}.extensions.access_loggers.filters.cel.v3.ExpressionFilter",
+        "expression": "response.code == 504 && !has(upstream.local_address)",
     }
+    extension = {"name": "envoy.access_loggers.extension_filters.cel", "typed_config": unconnected}
+    for matched in (
+        {"status_code_filter": {"comparison": status}},
+        {"extension_filter": extension},
+    ):
+        yield {
+            "filter": matched,
+            "status_code": 503,
+            "headers_to_add": [
+                {
+                    "header": {"key": "retry-after", "value": str(RETRY_AFTER_S)},
+                    "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
+                }
+            ],
+            "body": {"inline_string": "This service is not available at the moment.\n"},
+        }
 
 
 def _trusted_hops(environment: ClusterEnvironment) -> int:
