@@ -72,7 +72,8 @@ class Records(Generic[Record]):
             self._watch(found, wait)
         data = found["data"]
         self._live = found
-        self.id = str(data["id"])
+        # An upgrade that was begun before restores had records has the key `upgrade`.
+        self.id = str(data["id"] if "id" in data else data["upgrade"])
         self.before = json.loads(data["before"])
         record = data.get("record")
         self._record = msgspec.json.decode(record, type=self._kind) if record else None
