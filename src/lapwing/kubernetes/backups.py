@@ -18,10 +18,10 @@ import secrets
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from lapwing.errors import BackupError
+from lapwing.errors import BackupError, ClusterError
 from lapwing.kubernetes.applyset import Scope
 from lapwing.kubernetes.client import ApiClient
-from lapwing.kubernetes.objects import Object, Reference
+from lapwing.kubernetes.objects import Object, Reference, is_owned_by
 from lapwing.kubernetes.wait import ResourceWaiter
 from lapwing.plan.names import COMPONENT, dump_container
 from lapwing.system.package_data import read
@@ -163,17 +163,35 @@ class BackupJobs:
             },
             "spec": made["spec"],
         }
+        selector = f"batch.kubernetes.io/job-name={name}"
+        # The pod of a deleted Job runs until its grace period is over.
         self._waiter.delete(Reference.of(job))
-        self.api.create(job)
+        self._waiter.no_pods(namespace, selector)
+        created = self.api.create(job)
+        if created is None:
+            raise BackupError(
+                f"Another command has started the Job {name}.",
+                hint=f"`lapwing status -e {self.scope.environment}` shows when it has ended.",
+            )
+        uid = str(created["metadata"]["uid"])
         try:
             self._waiter.complete(job)
-            pods = self.api.list("v1", "Pod", namespace, f"batch.kubernetes.io/job-name={name}")
-            names, called = [p["metadata"]["name"] for p in pods], spec["containers"][0]["name"]
+            pods = self.api.list("v1", "Pod", namespace, selector)
+            names = [p["metadata"]["name"] for p in pods if is_owned_by(p, {uid})]
+            called = spec["containers"][0]["name"]
             return "".join(
                 self.api.log(namespace, pod, called, lines=MAX_LOG_LINES) for pod in names
             )
         finally:
-            self.api.delete(Reference.of(job))
+            self._delete(Reference.of(job), uid)
+
+    def _delete(self, job: Reference, uid: str) -> None:
+        """Delete a Job of this command, but not that of a command that has taken over."""
+        try:
+            self.api.delete(job, uid=uid)
+        except ClusterError as error:
+            if error.reason != "Conflict":
+                raise
 
 
 def changed_container(

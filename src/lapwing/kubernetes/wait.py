@@ -29,6 +29,8 @@ MAX_OUTAGE_S = 120.0
 """Seconds that the API server may be unreachable during a step of an upgrade."""
 TERMINATION_TIMEOUT_S = 300.0
 """Seconds that an object and its pods may take to be deleted."""
+GRACE_MARGIN_S = 60.0
+"""Seconds after the grace period of a pod in which the kubelet kills and removes it."""
 MAX_WAIT_S = 12 * 3600.0
 """The longest wait: for a backup, a restore, a migration."""
 JOB_PATIENCE_S = 60.0
@@ -266,11 +268,25 @@ class ResourceWaiter:
         self.until(check.look, MAX_WAIT_S)
 
     def complete(self, job: Object) -> Object:
-        """Wait for a Job; returns it. Raises DeploymentFailed with the last lines of its log."""
-        self.ready([Reference.of(job)], patience=JOB_PATIENCE_S)
-        found = self.api.get(Reference.of(job))
+        """Wait for a Job; returns it.
+
+        Raises DeploymentFailed with the last lines of its log, or if the Job is deleted.
+        """
+        reference = Reference.of(job)
+        limits = WaitLimits(MAX_WAIT_S, JOB_PATIENCE_S)
+        check = _ReadinessCheck(self.api, [reference], limits)
+
+        def look() -> str | None:
+            self._existing(reference)
+            return check.look()
+
+        self.until(look, MAX_WAIT_S)
+        return self._existing(reference)
+
+    def _existing(self, job: Reference) -> Object:
+        found = self.api.get(job)
         if found is None:
-            raise DeploymentFailed(f"{Reference.of(job)} was deleted while it was running.")
+            raise DeploymentFailed(f"{job} was deleted while it was running.")
         return found
 
     def delete(self, reference: Reference) -> None:
@@ -306,14 +322,22 @@ class ResourceWaiter:
             self.api.patch(reference, {"spec": {"replicas": count}})
 
     def no_pods(self, namespace: str, selector: str) -> None:
-        """Wait until no pod with these labels is running."""
+        """Wait until no pod with these labels is running, for longer than their grace periods."""
+        graces = [0.0]
+
+        def running() -> list[Object]:
+            pods = self.api.list("v1", "Pod", namespace, selector)
+            ended = ("Succeeded", "Failed")
+            return [p for p in pods if (p.get("status") or {}).get("phase") not in ended]
+
+        def read_graces() -> None:
+            graces.extend(
+                float(p["spec"].get("terminationGracePeriodSeconds") or 0) for p in running()
+            )
 
         def look() -> str | None:
-            left = [
-                p["metadata"]["name"]
-                for p in self.api.list("v1", "Pod", namespace, selector)
-                if (p.get("status") or {}).get("phase") not in ("Succeeded", "Failed")
-            ]
-            return f"waiting for {', '.join(sorted(left)[:3])} to terminate" if left else None
+            left = sorted(p["metadata"]["name"] for p in running())
+            return f"waiting for {', '.join(left[:3])} to terminate" if left else None
 
-        self.until(look, TERMINATION_TIMEOUT_S)
+        self.until(read_graces, TERMINATION_TIMEOUT_S)
+        self.until(look, max(TERMINATION_TIMEOUT_S, max(graces) + GRACE_MARGIN_S))

@@ -44,8 +44,8 @@ class Cluster:
     def add(self, thing: Json) -> None:
         """Add an object."""
         metadata = thing["metadata"]
-        metadata.setdefault("uid", f"uid-{metadata['name']}")
         self._version += 1
+        metadata.setdefault("uid", f"uid-{metadata['name']}-{self._version}")
         metadata["resourceVersion"] = str(self._version)
         if thing["kind"] == "Deployment":
             count = thing["spec"].get("replicas", 1)
@@ -165,11 +165,11 @@ def serve(run: Run, kubeconfig: Path) -> Iterator[Cluster]:
 
         def do_POST(self) -> None:
             job = json.loads(self.rfile.read(int(self.headers["content-length"])))
+            path = f"{self.path.partition('?')[0]}/{job['metadata']['name']}"
+            if path in cluster.objects:
+                self.answer({"kind": "Status", "code": 409, "reason": "AlreadyExists"}, 409)
+                return
             if job["kind"] != "Job":
-                path = f"{self.path.partition('?')[0]}/{job['metadata']['name']}"
-                if path in cluster.objects:
-                    self.answer({"kind": "Status", "code": 409, "reason": "AlreadyExists"}, 409)
-                    return
                 cluster.add(job)
                 self.answer(job, 201)
                 return
@@ -183,7 +183,12 @@ def serve(run: Run, kubeconfig: Path) -> Iterator[Cluster]:
             self.answer(job, 201)
 
         def do_DELETE(self) -> None:
-            self.rfile.read(int(self.headers.get("content-length", 0)))
+            body = self.rfile.read(int(self.headers.get("content-length", 0)))
+            uid = json.loads(body or "{}").get("preconditions", {}).get("uid")
+            found = cluster.objects.get(self.path)
+            if found is not None and uid not in (None, found["metadata"]["uid"]):
+                self.answer({"kind": "Status", "code": 409, "reason": "Conflict"}, 409)
+                return
             self.answer(cluster.delete(self.path))
 
         def answer(self, content: Json | str, status: int = 200) -> None:

@@ -69,6 +69,27 @@ def test_a_deployment_does_not_wait_for_an_unreachable_cluster() -> None:
         wait.wait_until_ready(api, [JOB], limits=WaitLimits())
 
 
+def test_a_job_that_is_deleted_is_not_waited_for() -> None:
+    gone = cast(ApiClient, type("Api", (), {"get": staticmethod(lambda _: None)}))
+    metadata = {"name": JOB.name, "namespace": JOB.namespace}
+    job = {"apiVersion": JOB.version, "kind": JOB.kind, "metadata": metadata}
+    with pytest.raises(DeploymentFailed, match="Job migrate was deleted while it was running"):
+        ResourceWaiter(gone, lambda: None).complete(job)
+
+
+def test_pods_are_waited_for_as_long_as_their_grace_periods(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(wait, "TERMINATION_TIMEOUT_S", -1.0)
+    pod = {"metadata": {"name": "web"}, "spec": {"terminationGracePeriodSeconds": 605}}
+    listed: list[list[dict[str, Any]]] = [[], [pod], [pod], [pod]]
+    api = cast(ApiClient, type("Api", (), {"list": lambda *_: listed.pop()}))
+    told: list[str] = []
+    ResourceWaiter(api, lambda: None, told.append).no_pods("shop", "app=web")
+    assert told == ["waiting for web to terminate"]
+    assert listed == []
+
+
 def test_failure_and_deadline_name_the_objects_and_the_reason() -> None:
     failed, pending = cast(ApiClient, Api("Failed")), cast(ApiClient, Api("Suspended"))
     with pytest.raises(DeploymentFailed, match="Job migrate did not become ready: exit status 1"):
