@@ -14,9 +14,10 @@ def check_domains(documents: Iterable[Document], bind: str) -> Iterator[CheckRes
 
     `bind` is the address that Envoy listens on.
     """
-    public = (document for document in documents if document.acme)
+    public = (document for document in documents if document.acme and document.services)
     for host in dict.fromkeys(host for document in public for host in document.hosts):
-        yield _check(host, bind)
+        if not host.endswith(".localhost"):
+            yield _check(host, bind)
 
 
 def _check(host: str, bind: str) -> CheckResult:

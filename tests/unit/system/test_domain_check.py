@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from lapwing.commands.domain_check import check_domains
-from lapwing.plan.model import Acme, Deployment, Document
+from lapwing.plan.model import Acme, Deployment, Document, Service
 
 ACME = Acme(email="ops@example.com", directory="https://acme.example.com")
 
@@ -31,7 +32,11 @@ def test_check_reports_where_a_domain_points(
         domains=(host,),
         deployment=Deployment(actor="ada"),
         acme=ACME,
+        services={"web": Service(kind="web", route="/", revision="r1", release="web-1")},
     )
+    local = msgspec.structs.replace(document, domains=("shop.localhost",))
+    stopped = msgspec.structs.replace(document, domains=("192.0.2.9",), services={})
+    assert not [*check_domains([local, stopped], bind)]
     [found] = check_domains([document], bind)
     assert (found.check, found.ok) == (f"domain {host}", ok)
     assert seen in found.seen
