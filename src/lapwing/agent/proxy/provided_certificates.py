@@ -24,12 +24,12 @@ Key = tuple[str, str]
 
 
 def wanted(states: Iterable[EnvironmentState]) -> dict[Key, Certificate]:
-    """Return the certificates of the documents that requests are routed by: they were checked."""
+    """Return the certificates of active documents; one in a rollout is not checked yet."""
     return {
-        (state.stack, state.environment): document.edge.certificate
+        (state.stack, state.environment): state.document.edge.certificate
         for state in states
-        if state.generations and (document := state.routed_document) and document.edge
-        if document.edge.certificate is not None
+        if state.generations and state.document and state.document.edge
+        if state.document.edge.certificate is not None
     }
 
 
@@ -40,8 +40,8 @@ def hosts(states: Iterable[EnvironmentState]) -> frozenset[str]:
     found: set[str] = set()
     for state in states:
         certificate = chosen.get((state.stack, state.environment))
-        if certificate is not None and state.routed_document is not None:
-            found.update(x509.covered(certificate.chain, state.routed_document.hosts))
+        if certificate is not None and state.document is not None:
+            found.update(x509.covered(certificate.chain, state.document.hosts))
     return frozenset(found)
 
 
