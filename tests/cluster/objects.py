@@ -11,6 +11,22 @@ def namespace(scope: Scope) -> dict[str, Any]:
     return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": scope.namespace}}
 
 
+def volume(scope: Scope, name: str, claim: str, **spec: Any) -> dict[str, Any]:
+    """A PersistentVolume for a claim, which no provisioner of the tests would create."""
+    given = {
+        "accessModes": ["ReadWriteOnce"],
+        "capacity": {"storage": "10Gi"},
+        "hostPath": {"path": f"/nowhere/{claim}"},
+        "claimRef": {"namespace": scope.namespace, "name": claim},
+    }
+    return {
+        "apiVersion": "v1",
+        "kind": "PersistentVolume",
+        "metadata": {"name": name},
+        "spec": {**given, **spec},
+    }
+
+
 def config(scope: Scope, name: str = "settings", **data: str) -> dict[str, Any]:
     return {
         "apiVersion": "v1",

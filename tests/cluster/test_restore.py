@@ -21,6 +21,7 @@ from lapwing.kubernetes.wait import WaitLimits
 from lapwing.render.kubernetes import render
 from lapwing.stack.load import load
 from tests.cluster.control_plane import Cluster
+from tests.cluster.objects import volume
 from tests.cluster.stacks import Stack
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
@@ -58,18 +59,8 @@ class Shop:
         text = STACK.format(name=self.scope.stack, rollouts=str(rollouts).lower())
         (self.folder / "lapwing.yaml").write_text(text)
         name = f"data-{self.scope.stack}-store-0"
-        volume = {
-            "apiVersion": "v1",
-            "kind": "PersistentVolume",
-            "metadata": {"name": f"{self.scope.stack}-{name}"},
-            "spec": {
-                "accessModes": ["ReadWriteOnce"],
-                "capacity": {"storage": "10Gi"},
-                "hostPath": {"path": f"/nowhere/{name}"},
-                "claimRef": {"namespace": self.scope.namespace, "name": name},
-            },
-        }
-        self.cluster.call("POST", "/api/v1/persistentvolumes", volume)
+        made = volume(self.scope, f"{self.scope.stack}-{name}", name)
+        self.cluster.call("POST", "/api/v1/persistentvolumes", made)
 
         def ready(references: Any) -> None:
             served = [r for r in references if r.kind != "Deployment" or "edge" not in r.name]

@@ -26,6 +26,7 @@ from lapwing.kubernetes.wait import WaitLimits
 from lapwing.render.kubernetes import render
 from lapwing.stack.load import load
 from tests.cluster.control_plane import Cluster, wait_until
+from tests.cluster.objects import volume
 from tests.cluster.shop import Shop as People
 from tests.cluster.shop import volumes
 from tests.cluster.simulated import Printed, prints
@@ -88,22 +89,11 @@ class Shop:
         apply.apply_objects(self.api, self.scope, self.things(tag), commit=tag, wait=ready)
 
     def volumes(self) -> None:
-        """Volumes for the claims of this stack: nobody provisions any in the tests."""
+        """Create volumes for the claims of this stack."""
         for claim in (f"data-{self.name}-db-0", f"{self.name}-db-backups"):
-            volume = {
-                "apiVersion": "v1",
-                "kind": "PersistentVolume",
-                "metadata": {"name": f"{self.name}-{claim}"},
-                "spec": {
-                    "accessModes": ["ReadWriteOnce"],
-                    "capacity": {"storage": "10Gi"},
-                    "hostPath": {"path": f"/nowhere/{claim}"},
-                    "claimRef": {"namespace": self.scope.namespace, "name": claim},
-                },
-            }
-            path = "/api/v1/persistentvolumes"
-            if self.cluster.call("GET", f"{path}/{self.name}-{claim}") is None:
-                self.cluster.call("POST", path, volume)
+            path, name = "/api/v1/persistentvolumes", f"{self.name}-{claim}"
+            if self.cluster.call("GET", f"{path}/{name}") is None:
+                self.cluster.call("POST", path, volume(self.scope, name, claim))
 
     def guard(self, tag: str, options: UpgradeOptions = YES) -> list[str]:
         return run_upgrades(self.api, self.scope, self.things(tag), options, self.told.append)

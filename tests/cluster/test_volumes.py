@@ -50,20 +50,8 @@ def deploy(api: ApiClient, scope: Scope, storage: str, *, grows: bool = True) ->
 
     api.create(storage_class(grows))
     name = f"{scope.stack}-data"
-    api.create(
-        {
-            "apiVersion": "v1",
-            "kind": "PersistentVolume",
-            "metadata": {"name": name},
-            "spec": {
-                "accessModes": ["ReadWriteOnce"],
-                "storageClassName": storage_class(grows)["metadata"]["name"],
-                "capacity": {"storage": "10Gi"},
-                "hostPath": {"path": "/nowhere"},
-                "claimRef": {"namespace": scope.namespace, "name": claim(scope).name},
-            },
-        }
-    )
+    called = storage_class(grows)["metadata"]["name"]
+    api.create(objects.volume(scope, name, claim(scope).name, storageClassName=called))
     things = [objects.namespace(scope), database(scope, storage, grows)]
     apply.apply_objects(api, scope, things, commit="c1", wait=ready, report=said.append)
     return said

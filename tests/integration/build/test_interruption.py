@@ -20,6 +20,7 @@ from lapwing.build.builder import BuildResult, build
 from lapwing.build.command import BuildLog, run
 from lapwing.build.context import BuildRequest
 from lapwing.errors import BuildError, NoSpaceError
+from tests.failed_builds import failed_build
 from tests.needs import require
 
 from .conftest import Tree, Yard
@@ -113,18 +114,9 @@ def test_kill(hanging: Yard, started: subprocess.Popen[bytes], tmp_path: Path) -
 
 def test_a_command_that_ignores_sigterm_and_its_children(tmp_path: Path) -> None:
     script = "trap '' TERM; sleep 1000 & echo $! > pid; echo asleep; wait"
-    log = BuildLog(tmp_path / "log")
-    with pytest.raises(BuildError, match="timed out") as caught:
-        run(
-            ["/bin/sh", "-c", script],
-            folder=tmp_path,
-            environ={"PATH": os.defpath},
-            log=log,
-            until=time.monotonic() + 1,
-            doing="It",
-        )
-    log.close()
-    assert caught.value.detail == "asleep"
+    error = failed_build(tmp_path, script, seconds=1)
+    assert "timed out" in error.message
+    assert error.detail == "asleep"
     pid = int((tmp_path / "pid").read_text())
     until(lambda: not psutil.pid_exists(pid) or psutil.Process(pid).status() == "zombie")
 

@@ -6,11 +6,8 @@ new data as that of the official image does.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import shutil
 import stat
-import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +17,7 @@ from pymongo import MongoClient
 
 from lapwing.agent.processes import Owner
 from lapwing.agent.resources import launches
+from tests.backup_archives import cut_dump
 from tests.deployed import Deployed
 from tests.installation import installation
 from tests.integration.image.docker import Docker, write_base
@@ -129,16 +127,7 @@ def test_destroyed_databases_are_restored_from_a_dump(shop: Shop, docker: Docker
 def test_dump_that_cannot_be_loaded_changes_nothing(shop: Shop, tmp_path: Path) -> None:
     made = shop.where.run("backup").stdout.strip()
     folder = shop.where.home / "backups/shop/local" / made
-    archive, manifest = folder / "db.tar.gz", folder / "manifest.json"
-    with tarfile.open(archive) as file:
-        file.extractall(tmp_path, filter="tar")
-    dump = tmp_path / "dump"
-    dump.write_bytes(dump.read_bytes()[:-1000])
-    with tarfile.open(archive, "w:gz") as file:
-        file.add(tmp_path, "")
-    content = json.loads(manifest.read_text())
-    content["parts"][0]["sha256"] = hashlib.sha256(archive.read_bytes()).hexdigest()
-    manifest.write_text(json.dumps(content))
+    cut_dump(folder, tmp_path)
     before = shop.sold()
     assert "Failed: " in shop.where.run("restore", "db", "--yes", status=1).stderr
     assert "FAILED" in shop.where.run("backup", "verify", status=1).stdout

@@ -6,11 +6,8 @@ does for data that is new.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import shutil
 import subprocess
-import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +15,7 @@ import pytest
 
 from lapwing.agent.processes import Owner
 from lapwing.agent.resources import launches
+from tests.backup_archives import cut_dump
 from tests.deployed import Deployed
 from tests.installation import installation
 from tests.integration.image.docker import Docker, write_base
@@ -130,16 +128,7 @@ def test_dump_that_cannot_be_loaded_changes_nothing(
 ) -> None:
     made = shop.where.run("backup").stdout.strip()
     folder = shop.where.home / "backups/shop/local" / made
-    archive, manifest = folder / "db.tar.gz", folder / "manifest.json"
-    with tarfile.open(archive) as file:
-        file.extractall(tmp_path, filter="tar")
-    dump = tmp_path / "dump"
-    dump.write_bytes(dump.read_bytes()[:-1000])
-    with tarfile.open(archive, "w:gz") as file:
-        file.add(tmp_path, "")
-    content = json.loads(manifest.read_text())
-    content["parts"][0]["sha256"] = hashlib.sha256(archive.read_bytes()).hexdigest()
-    manifest.write_text(json.dumps(content))
+    cut_dump(folder, tmp_path)
     before = docker("ps", "--all", "-q")
     assert "pg_restore: error" in shop.where.run("restore", "db", "--yes", status=1).stderr
     assert "FAILED" in shop.where.run("backup", "verify", status=1).stdout

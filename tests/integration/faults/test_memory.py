@@ -8,18 +8,16 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
 
-from lapwing.build.command import BuildLog, run
-from lapwing.errors import BuildError
 from lapwing.load.record import now
 from lapwing.observed import agent as observed
 from tests.deployed import until
+from tests.failed_builds import failed_build
 from tests.integration.faults import ship as usual
 from tests.integration.faults.ship import Ship, Watchers
 from tests.needs import require
@@ -136,20 +134,11 @@ def test_kill_in_another_group_is_not_explained_as_that_of_a_build(tmp_path: Pat
         victim.communicate(b"\n")
         (tmp_path / "killed").touch()
 
-    log = BuildLog(tmp_path / "log")
     with limited(victim.pid, 32 * 2**20):
         thread = threading.Thread(target=end_victim)
         thread.start()
-        with pytest.raises(BuildError) as caught:
-            run(
-                ["/bin/sh", "-c", "touch began; until test -e killed; do sleep 0.1; done; exit 1"],
-                folder=tmp_path,
-                environ={"PATH": os.defpath},
-                log=log,
-                until=time.monotonic() + 60,
-                doing="It",
-            )
+        script = "touch began; until test -e killed; do sleep 0.1; done; exit 1"
+        error = failed_build(tmp_path, script)
         thread.join()
-    log.close()
     assert victim.returncode == -signal.SIGKILL
-    assert caught.value.message == "It failed (exit status 1)."
+    assert error.message == "It failed (exit status 1)."

@@ -2,30 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import time
 from pathlib import Path
 
 import pytest
 
 from lapwing.build import command
-from lapwing.errors import BuildError
-
-
-def failed(tmp_path: Path, script: str) -> BuildError:
-    """The error of a build."""
-    log = command.BuildLog(tmp_path / "log")
-    with pytest.raises(BuildError) as caught:
-        command.run(
-            ["/bin/sh", "-c", f"{script}; exit 1"],
-            folder=tmp_path,
-            environ={"PATH": os.defpath},
-            log=log,
-            until=time.monotonic() + 60,
-            doing="It",
-        )
-    log.close()
-    return caught.value
+from tests.failed_builds import failed_build
 
 
 @pytest.mark.parametrize(
@@ -48,10 +30,10 @@ def test_kill_in_the_group_of_the_build_is_explained(
     for group in (inner, outer):
         (group / "memory.events").write_text("oom 7\noom_kill 7\n")
     monkeypatch.setattr(command, "memory_groups", lambda _: [inner, outer])
-    error = failed(tmp_path, f"echo oom_kill 8 > {inner}/memory.events")
+    error = failed_build(tmp_path, f"echo oom_kill 8 > {inner}/memory.events; exit 1")
     assert f"memory ran out; the limit of control group {outer} is 64Mi)" in error.message
     assert hint in str(error.hint)
-    elsewhere = failed(tmp_path, f"echo oom_kill 9 > {outer}/memory.events")
+    elsewhere = failed_build(tmp_path, f"echo oom_kill 9 > {outer}/memory.events; exit 1")
     assert (elsewhere.message, elsewhere.hint) == ("It failed (exit status 1).", None)
 
 
@@ -60,6 +42,6 @@ def test_limit_is_not_mentioned_where_there_is_none(
 ) -> None:
     (tmp_path / "memory.events").write_text("oom_kill 0\n")
     monkeypatch.setattr(command, "memory_groups", lambda _: [tmp_path])
-    error = failed(tmp_path, f"echo oom_kill 1 > {tmp_path}/memory.events")
+    error = failed_build(tmp_path, f"echo oom_kill 1 > {tmp_path}/memory.events; exit 1")
     assert "; this machine has " in error.message
     assert "Add memory or swap, reduce the parallel" in str(error.hint)

@@ -14,7 +14,7 @@ BEFORE = [{"kind": "Deployment", "metadata": {"name": "shop-web"}}]
 
 
 class Api:
-    """A cluster that has a record of an upgrade, which nobody holds."""
+    """A cluster that has a record of an upgrade, which no command holds."""
 
     def __init__(self, data: dict[str, str]) -> None:
         self.data = data

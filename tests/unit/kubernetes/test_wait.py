@@ -42,14 +42,14 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wait, "POLL_INTERVAL_S", 0.0)
 
 
-def waiter(api: Api, told: list[str]) -> ResourceWaiter:
-    return ResourceWaiter(cast(ApiClient, api), lambda: None, told.append)
+def waiter(api: Api, reported: list[str]) -> ResourceWaiter:
+    return ResourceWaiter(cast(ApiClient, api), lambda: None, reported.append)
 
 
 def test_a_step_survives_an_outage_that_is_reported_once() -> None:
-    told: list[str] = []
-    waiter(Api("Suspended", "Complete", outages=3), told).ready([JOB])
-    assert told == ["the API server is unreachable", "migrate: waiting for its pod"]
+    reported: list[str] = []
+    waiter(Api("Suspended", "Complete", outages=3), reported).ready([JOB])
+    assert reported == ["the API server is unreachable", "migrate: waiting for its pod"]
 
 
 def test_a_long_outage_fails_the_step(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,9 +84,9 @@ def test_pods_are_waited_for_as_long_as_their_grace_periods(
     pod = {"metadata": {"name": "web"}, "spec": {"terminationGracePeriodSeconds": 605}}
     listed: list[list[dict[str, Any]]] = [[], [pod], [pod], [pod]]
     api = cast(ApiClient, type("Api", (), {"list": lambda *_: listed.pop()}))
-    told: list[str] = []
-    ResourceWaiter(api, lambda: None, told.append).no_pods("shop", "app=web")
-    assert told == ["waiting for web to terminate"]
+    reported: list[str] = []
+    ResourceWaiter(api, lambda: None, reported.append).no_pods("shop", "app=web")
+    assert reported == ["waiting for web to terminate"]
     assert listed == []
 
 
