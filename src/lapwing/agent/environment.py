@@ -355,7 +355,7 @@ class Environment:
         commits = list(dict.fromkeys([record.commit, *pending]))
         for commit in commits:
             await self.outcomes.note(commit, outcome, record.reason)
-        if record.state is State.SUCCEEDED or record.is_switched:
+        if record.is_switched:
             await self._condemn_crashing(record)
             forward = record.document.deployment.is_forward
             self.state.previous = self.state.commit if record.previous and forward else None

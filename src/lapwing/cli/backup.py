@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING, Literal, TextIO
 import click
 
 from lapwing.cli.context import Context
-from lapwing.cli.options import context_option, environment_option, identity_option, output_option
+from lapwing.cli.options import (
+    context_option,
+    environment_option,
+    identity_option,
+    output_option,
+    refuse_identity,
+)
 from lapwing.errors import UsageError
 
 if TYPE_CHECKING:
@@ -86,8 +92,7 @@ def _backups(target: Target, identity: TextIO | None) -> MachineBackups | Cluste
 
         assert isinstance(target, MachineTarget)
         return MachineBackups(target, identity.read() if identity else None)
-    if identity is not None:
-        raise UsageError("--identity is for machines: backups of a cluster are not encrypted.")
+    refuse_identity(identity)
     return ClusterBackups(target.cluster)
 
 

@@ -13,9 +13,11 @@ import click
 
 from lapwing.cli import complete
 from lapwing.cli.context import Context, Output
+from lapwing.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import TextIO
 
 
 def remember_output(ctx: click.Context, _parameter: click.Parameter, value: Output) -> Output:
@@ -58,6 +60,12 @@ def identity_option(function: Callable[..., Any]) -> Callable[..., Any]:
         metavar="FILE",
         help="A file with the age identity that decrypts the backup; `-` reads standard input.",
     )(function)
+
+
+def refuse_identity(identity: TextIO | None) -> None:
+    """Check that `--identity` is not given for a cluster. Raises UsageError."""
+    if identity is not None:
+        raise UsageError("--identity is for machines: backups of a cluster are not encrypted.")
 
 
 def output_option(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, TextIO
 import click
 
 from lapwing.cli.context import Context
-from lapwing.cli.options import context_option, environment_option, identity_option, output_option
+from lapwing.cli.options import (
+    context_option,
+    environment_option,
+    identity_option,
+    output_option,
+    refuse_identity,
+)
 from lapwing.errors import UsageError
 
 if TYPE_CHECKING:
@@ -78,8 +84,7 @@ def _on_cluster(
 
     from lapwing.targets.cluster_restores import ClusterRestores
 
-    if identity is not None:
-        raise UsageError("--identity is for machines: backups of a cluster are not encrypted.")
+    refuse_identity(identity)
     context.prepare_home()
     restored, result = ClusterRestores(target).restore(name, backup)
     context.printer.say(f"Restored {name} from {restored.backup}.", style="green")

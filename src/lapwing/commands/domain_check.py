@@ -15,9 +15,8 @@ def check_domains(documents: Iterable[Document], bind: str) -> Iterator[CheckRes
     `bind` is the address that Envoy listens on.
     """
     public = (document for document in documents if document.acme and document.services)
-    for host in dict.fromkeys(host for document in public for host in document.hosts):
-        if not host.endswith(".localhost"):
-            yield _check(host, bind)
+    for host in dict.fromkeys(host for document in public for host in document.public_hosts):
+        yield _check(host, bind)
 
 
 def _check(host: str, bind: str) -> CheckResult:

@@ -82,7 +82,11 @@ class BackupJobs:
         A Job of an earlier attempt is deleted first.
         """
         cron_job, spec = self._restoring_pod("load-", backup, part, sha256)
-        return self._run(cron_job, spec, CHECK, name=f"{cron_job['metadata']['name']}-load")
+        name, namespace = f"{cron_job['metadata']['name']}-load", self.scope.namespace
+        self._waiter.delete(Reference("batch/v1", "Job", namespace, name))
+        # The pod of a deleted Job runs until its grace period is over.
+        self._waiter.no_pods(namespace, _pods_of(name))
+        return self._run(cron_job, spec, CHECK, name=name)
 
     def kind(self, part: str) -> str:
         """Return the kind of a database. Raises BackupError if it is not in the cluster."""
@@ -163,10 +167,6 @@ class BackupJobs:
             },
             "spec": made["spec"],
         }
-        selector = f"batch.kubernetes.io/job-name={name}"
-        # The pod of a deleted Job runs until its grace period is over.
-        self._waiter.delete(Reference.of(job))
-        self._waiter.no_pods(namespace, selector)
         created = self.api.create(job)
         if created is None:
             raise BackupError(
@@ -176,7 +176,7 @@ class BackupJobs:
         uid = str(created["metadata"]["uid"])
         try:
             self._waiter.complete(job)
-            pods = self.api.list("v1", "Pod", namespace, selector)
+            pods = self.api.list("v1", "Pod", namespace, _pods_of(name))
             names = [p["metadata"]["name"] for p in pods if is_owned_by(p, {uid})]
             called = spec["containers"][0]["name"]
             return "".join(
@@ -192,6 +192,11 @@ class BackupJobs:
         except ClusterError as error:
             if error.reason != "Conflict":
                 raise
+
+
+def _pods_of(job: str) -> str:
+    """Return the selector of the pods of a Job."""
+    return f"batch.kubernetes.io/job-name={job}"
 
 
 def changed_container(

@@ -122,10 +122,7 @@ class Restore:
             self._records.before = self._remember()
         elif found.step == "loading":
             wanted = msgspec.structs.replace(wanted, step="loading", saved=found.saved)
-        elif found.step == "starting" and (found.name, found.backup) == (
-            wanted.name,
-            wanted.backup,
-        ):
+        elif found.step == "starting" and found.is_same(wanted):
             wanted = found
         if wanted.step == "stopping":
             self._records.save(wanted)

@@ -432,6 +432,11 @@ class Document(Struct, frozen=True, kw_only=True):
         return (*self.domains, *(self.edge.redirects if self.edge else ()))
 
     @property
+    def public_hosts(self) -> tuple[str, ...]:
+        """Its host names for which a public authority may issue a certificate."""
+        return tuple(host for host in self.hosts if not host.endswith(".localhost"))
+
+    @property
     def with_previews(self) -> tuple[str, ...]:
         """Its host names, and those of the previews of its domains."""
         return (*self.hosts, *(f"preview.{domain}" for domain in self.domains))

@@ -87,8 +87,7 @@ def check(document: Document, states: Iterable[EnvironmentState], secrets: Secre
         )
     secret = certificate.key.secret
     private = secrets.get(*key, secret, certificate.key.version)
-    hosts = [host for host in document.hosts if not host.endswith(".localhost")]
-    if fault := x509.find_fault(certificate.chain, private, hosts):
+    if fault := x509.find_fault(certificate.chain, private, document.public_hosts):
         raise ReplicaError(
             f"The certificate of `tls` cannot be used: {fault}.",
             hint=f"Replace it and its key (`lapwing secret set {secret} -e "

@@ -81,7 +81,7 @@ class PublicCertificate:
             if document is None or not document.services or not document.acme:
                 continue
             chosen = chosen or document.acme
-            names |= {d for d in document.hosts if not d.endswith(".localhost")}
+            names.update(document.public_hosts)
         return chosen, tuple(sorted(names))
 
     async def tick(self) -> None:
