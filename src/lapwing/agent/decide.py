@@ -101,7 +101,8 @@ def route(wanted: Document, verdicts: dict[str, Verdict], state: EnvironmentStat
 
     A rollback or revert is neither paused nor analysed, and a warm release is not tested again: the
     release was analysed and tested when it was deployed. Jobs run for deployments only: a rollback
-    never runs an old migration.
+    never runs an old migration. `hold` of the deployment pauses whatever it changes, that of a
+    service only before a new generation of it; there is no pause before the first deployment.
     """
     forward = wanted.deployment.is_forward
     started = [
@@ -119,11 +120,12 @@ def route(wanted: Document, verdicts: dict[str, Verdict], state: EnvironmentStat
     replaces = any(
         state.of(n, "active") for n, v in verdicts.items() if v in (Verdict.START, Verdict.SWITCH)
     )
-    held = wanted.deployment.hold or any(s.rollout.hold for s in started)
+    is_running = state.document is not None and bool(state.document.services)
+    held = wanted.deployment.hold or (replaces and any(s.rollout.hold for s in started))
     return Route(
         jobs=forward and any(not job.after for job in jobs),
         test=any(s.rollout.smoke or s.is_page for s in tested),
-        hold=forward and wanted.deployment.kind != "promote" and held and replaces,
+        hold=forward and wanted.deployment.kind != "promote" and held and is_running,
         analyse=forward and replaces and any(s.rollout.analysis for s in started),
         afterwards=forward and any(job.after for job in jobs),
     )

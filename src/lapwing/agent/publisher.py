@@ -32,7 +32,7 @@ from lapwing.agent.proxy.model import (
 )
 from lapwing.agent.proxy.sockets import is_address
 from lapwing.agent.proxy.supervisor import Envoy
-from lapwing.agent.rollout import PUBLISHED
+from lapwing.agent.rollout import PUBLISHED, State
 from lapwing.agent.state import EnvironmentState, Generation
 from lapwing.desired.secrets import SecretStore
 from lapwing.errors import ProxyUnreachableError
@@ -239,7 +239,9 @@ def _preview_host(
     state: EnvironmentState, name: str, local: tuple[str, ...], port: int
 ) -> VirtualHost:
     known = _domains(state)
-    document = state.rollout.document if state.rollout and _candidates(state) else None
+    record = state.rollout
+    is_shown = record and (record.state is State.HOLDING or _candidates(state))
+    document = record.document if record and is_shown else None
     if document is None and _maintenance(state):
         document = state.document
     if document is None:
@@ -353,10 +355,15 @@ def _routes(
         chosen = state.of(service, "active")
         if preview:
             chosen = _candidates(state).get(service, chosen)
-        if chosen is None or chosen.spec.route is None:
+        if chosen is None:
             continue
-        prefix = re.sub(r"(?<=.)/$", "", chosen.spec.route)
-        cluster, spec = state.cluster_name(chosen), chosen.spec
+        spec = chosen.spec
+        if preview and state.rollout:
+            spec = state.rollout.document.services.get(service, spec)
+        if spec.route is None:
+            continue
+        prefix = re.sub(r"(?<=.)/$", "", spec.route)
+        cluster = state.cluster_name(chosen)
         headers = header_changes({**SECURE, **strict}, common, spec.headers or {})
         if not strict:
             headers = tuple(h for h in headers if h.name not in STRICT_TRANSPORT)

@@ -315,6 +315,7 @@ class Steps:
         )
 
     async def _await_promotion(self, record: RolloutRecord) -> None:
+        await self._context.publisher.publish()  # The preview, also of settings alone.
         self._note(
             record, f"paused before the switch; preview: {self._preview(record.document).url}"
         )

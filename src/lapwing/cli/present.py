@@ -76,7 +76,8 @@ def _show_result(context: Context, result: DeployResult) -> None:
             who = "Argo CD applies it" if result.target == "argocd" else "its machine pulls it"
             printer.say(f"Committed for {name}; {who}.")
         case "held":
-            printer.say(f"Deployment {commit} is paused; no client sees it yet ({services}).")
+            what = f" ({services})" if services else ""
+            printer.say(f"Deployment {commit} is paused; no client sees it yet{what}.")
             if result.rollout and result.rollout.preview:
                 printer.data(f"Preview: {result.rollout.preview}")
             printer.say(

@@ -26,12 +26,17 @@ def test_other_clients_are_refused_without_a_restart(yard: Yard) -> None:
     assert "limited by `access`" in yard.where.run("verify").stdout
     yard.write("second")
     yard.where.run("deploy", "--hold")
-    assert yard.get(host=f"preview.{yard.name}.localhost").text == "second"
+    preview = f"preview.{yard.name}.localhost"
+    assert yard.get(host=preview).text == "second"
     yard.where.run("promote")
     assert yard.get().status_code == 403
-    yard.stack(more=limited.replace("192.0.2.0", "127.0.0.0"))
-    yard.where.run("deploy")
-    assert yard.get().text == "second"
+    named = limited.replace("192.0.2.0", "127.0.0.0").replace("access", "headers: {x-a: b}, access")
+    yard.stack(more=named)
+    assert "is paused" in yard.where.run("deploy", "--hold").stderr
+    assert yard.get().status_code == 403
+    assert yard.get(host=preview).headers["x-a"] == "b"
+    yard.where.run("promote")
+    assert (yard.get().text, yard.get().headers["x-a"]) == ("second", "b")
 
 
 def set_users(yard: Yard, text: str) -> None:

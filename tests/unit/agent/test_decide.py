@@ -13,6 +13,7 @@ from lapwing.plan.model import (
     Analysis,
     Deployment,
     Document,
+    Edge,
     Health,
     Rollout,
     Schedule,
@@ -148,6 +149,14 @@ def test_only_started_services_are_tested() -> None:
 def test_deployment_can_be_paused() -> None:
     assert decided(document(hold=True, api=service("api-2"))).route.hold
     assert not decided(document(hold=True, api=API)).route.hold
+
+
+def test_deployment_of_settings_can_be_paused() -> None:
+    held = document(hold=True, api=API)
+    edge = msgspec.structs.replace(held, edge=Edge(headers={"x-robots-tag": "noindex"}))
+    for wanted in (edge, document(hold=True, api=service(route="/new")), document(hold=True)):
+        assert decided(wanted).route == Route(hold=True)
+        assert not decide(wanted, environment()).route.hold
 
 
 @pytest.mark.parametrize("state", [s for s in State if s in ("holding", "testing", "analysing")])
