@@ -23,11 +23,12 @@ from typing import Any
 
 import yaml
 
-from lapwing.render.kubernetes import edge_config
+from lapwing.render.kubernetes import edge_config, render
 from lapwing.render.kubernetes.edge import size_of
 from lapwing.render.kubernetes.edge_size import EdgeSize
 from lapwing.render.kubernetes.objects import ClusterEnvironment
 from lapwing.render.kubernetes.setting import text
+from tests.unit.render.clusters import cluster_environment
 
 ENVOY = Path(sysconfig.get_path("scripts")) / "envoy"
 
@@ -172,3 +173,18 @@ def address_of_a_service(to: int) -> Iterator[ServiceAddress]:
         yield found
     finally:
         found.close()
+
+
+def here(script: str, folder: Path) -> str:
+    """A script of a rendered pod with files of the test in the place of `/tmp`."""
+    return script.replace("/tmp/", f"{folder}/")
+
+
+def variables_of(template: str) -> dict[str, str]:
+    """The variables of the first test in an AnalysisTemplate of company-inc."""
+    files = render.files(cluster_environment("company-inc", "production"))
+    for tree in yaml.safe_load_all(files["workloads.yaml"]):
+        if tree["metadata"]["name"] == template:
+            pod = tree["spec"]["metrics"][0]["provider"]["job"]["spec"]["template"]["spec"]
+            return {v["name"]: v["value"] for v in pod["containers"][0]["env"]}
+    raise AssertionError(f"there is no {template}")

@@ -20,17 +20,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
-from lapwing.render.kubernetes import edge_config, render
-from lapwing.render.kubernetes.analysis import REQUEST, WATCH
+from lapwing.render.kubernetes import edge_config
+from lapwing.render.kubernetes.analysis import WATCH
 from lapwing.render.kubernetes.edge import size_of
 from tests.integration.edge.edges import (
     ENVOY,
     Edge,
     address_of_a_service,
     configuration,
+    here,
     running,
+    variables_of,
 )
 from tests.unit.render.clusters import cases, cluster_environment
 
@@ -255,7 +256,7 @@ def test_analysis_reads_counters_of_edge(
     """The window is over when the test has sent its requests: `sleep` waits for a file."""
     company.get("/api/fail")  # What was before the window does not count.
     window = subprocess.Popen(
-        ["sh", "-c", _here(WATCH, tmp_path)],
+        ["sh", "-c", here(WATCH, tmp_path)],
         env=_environ(company, tmp_path, limits),
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
@@ -379,7 +380,7 @@ def test_analysis_fails_if_an_edge_pod_does_not_answer(company: Edge, tmp_path: 
     environ = {**_environ(company, tmp_path, {}), "PORT": "1"}
     (tmp_path / "window-is-over").touch()
     said = subprocess.run(
-        ["sh", "-c", _here(WATCH, tmp_path)], env=environ, capture_output=True, check=False
+        ["sh", "-c", here(WATCH, tmp_path)], env=environ, capture_output=True, check=False
     )
     assert said.returncode != 0
 
@@ -390,49 +391,23 @@ def test_analysis_leaves_out_an_edge_pod_that_ended(company: Edge, tmp_path: Pat
     (tmp_path / "programs" / "nslookup").write_text(f"#!/bin/sh\nprintf '{pods}'\n")
     (tmp_path / "window-is-over").touch()
     said = subprocess.run(
-        ["sh", "-c", _here(WATCH, tmp_path)], env=environ, capture_output=True, check=False
+        ["sh", "-c", here(WATCH, tmp_path)], env=environ, capture_output=True, check=False
     )
     assert (said.returncode, said.stdout.splitlines()[-1:]) == (
         0, [b"0 requests in the window are too few for an analysis"],
     )  # fmt: skip
 
 
-def test_smoke_request_sends_the_domain_of_the_environment(
-    services: dict[str, int], tmp_path: Path
-) -> None:
-    """The preview Service has another name, which many applications do not accept as Host."""
-    told = _told_to("company-inc-api-smoke")
-    assert told["HOST"] == "app.company.example"
-    told["URL"] = f"http://127.0.0.1:{services['api']}/smoke"
+def test_analysis_waits_until_its_pod_may_resolve_names(company: Edge, tmp_path: Path) -> None:
+    environ = _environ(company, tmp_path, {})
+    resolver, marker = tmp_path / "programs" / "nslookup", tmp_path / "asked"
+    first = f"[ -e {marker} ] || {{ touch {marker}; exit 1; }}"
+    resolver.write_text(resolver.read_text().replace("\n", f"\n{first}\n", 1))
+    (tmp_path / "window-is-over").touch()
     said = subprocess.run(
-        ["sh", "-c", _here(REQUEST, tmp_path)],
-        env={**told, "EXPECT": "200", "CONTAINS": "", "PATH": os.environ["PATH"]},
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert said.returncode == 0, said
-    assert [h["host"] for path, h in RECEIVED if path == "/smoke"] == ["app.company.example"]
-
-
-def test_smoke_request_waits_until_its_pod_may_connect(
-    services: dict[str, int], tmp_path: Path
-) -> None:
-    """Where network policies are enforced, connections of a new pod are refused at first."""
-    environ = {**_told_to("company-inc-api-smoke"), "EXPECT": "200", "CONTAINS": ""}
-    with Slot(b"blue") as slot:  # It does not listen yet.
-        environ |= {"URL": f"http://127.0.0.1:{slot.port}/smoke", "PATH": os.environ["PATH"]}
-        smoke = subprocess.Popen(
-            ["sh", "-c", _here(REQUEST, tmp_path)],
-            env=environ, stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
-        assert smoke.stderr is not None
-        assert "curl: (7)" in smoke.stderr.readline()
-        with _listening(slot):
-            assert smoke.wait(60) == 0, smoke.stderr.read()
-
-
-def _here(script: str, folder: Path) -> str:
-    """The script with files of the test in the place of `/tmp`."""
-    return script.replace("/tmp/", f"{folder}/")
+        ["sh", "-c", here(WATCH, tmp_path)], env=environ, capture_output=True, check=False
+    )
+    assert (marker.exists(), said.returncode) == (True, 0), said
 
 
 def _environ(company: Edge, folder: Path, limits: dict[str, str]) -> dict[str, str]:
@@ -448,19 +423,10 @@ def _environ(company: Edge, folder: Path, limits: dict[str, str]) -> dict[str, s
     )
     for program in programs.iterdir():
         program.chmod(0o755)
-    told = _told_to("company-inc-api-analysis")
+    told = variables_of("company-inc-api-analysis")
     assert limits.keys() <= told.keys()
     told["WINDOW"] = "10"
     return {
         **told, "MOST_ERRORS": "", "MOST_P95": "", **limits,
         "PORT": str(company.stats), "PATH": f"{programs}:{os.environ['PATH']}",
     }  # fmt: skip
-
-
-def _told_to(template: str) -> dict[str, str]:
-    files = render.files(cluster_environment("company-inc", "production"))
-    for tree in yaml.safe_load_all(files["workloads.yaml"]):
-        if tree["metadata"]["name"] == template:
-            pod = tree["spec"]["metrics"][0]["provider"]["job"]["spec"]["template"]["spec"]
-            return {v["name"]: v["value"] for v in pod["containers"][0]["env"]}
-    raise AssertionError(f"there is no {template}")

@@ -1,7 +1,16 @@
 set -eu
 read_all() {
-  nslookup -type=a "$EDGE" | awk '/^Name:/ {on = 1} on && /^Address/ {print $NF}' > /tmp/edges
-  test -s /tmp/edges || { echo "$EDGE has no address of an edge pod."; exit 1; }
+  # Names are not resolved until network policies know the address of a new pod, and while a restarted
+  # kubelet probes the pods of DNS.
+  attempts=30
+  until
+    nslookup -type=a "$EDGE" | awk '/^Name:/ {on = 1} on && /^Address/ {print $NF}' > /tmp/edges
+    test -s /tmp/edges
+  do
+    test $attempts -gt 0 || { echo "$EDGE has no address of an edge pod."; exit 1; }
+    attempts=$((attempts - 1))
+    sleep 1
+  done
   : > "$1"
   # DNS has the address of a pod that ended for up to 30 s.
   while read -r edge; do
