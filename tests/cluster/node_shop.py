@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import socket
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 from lapwing.load.connection import Target
 from lapwing.load.worker import Traffic
 from tests.cluster import node_images
+from tests.cluster.control_plane import wait_until
 from tests.cluster.node import Node
 from tests.installation import Installation
 from tests.integration.switching.service import run
@@ -80,11 +82,17 @@ class Shop(Installation):
         self.write({"web/index.html": page, f"web/assets/app-{version:x<8}.js": "//"})
 
     def edge(self) -> Target:
-        """The edge's Service, with the certificate that was generated for it."""
+        """The edge's Service, with the certificate that was generated for it.
+
+        The node forwards connections to it a moment after its pods have become ready. One that is
+        begun while kube-proxy replaces the rules may be lost whole: the kernel tracks it without
+        the Service's rule, also when the client sends its SYN again.
+        """
         authority = self.folder.parent / "edge.pem"
         certificate = self.get("secrets/shop-edge-tls")["data"]["tls.crt"]
         authority.write_bytes(base64.b64decode(certificate))
         address = self.get("services/shop-edge")["spec"]["clusterIP"]
+        wait_until(lambda: accepts(address, 443), "the node forwards connections to the edge")
         return Target("https://shop.example", address, str(authority), timeout=30.0)
 
     def get(self, path: str) -> Any:
@@ -109,3 +117,10 @@ class Shop(Installation):
         path = f"/apis/apps/v1/namespaces/{self.namespace}/deployments/shop-edge"
         merge = "application/merge-patch+json"
         self.node.cluster.call("PATCH", path, {"spec": {"template": template}}, merge)
+
+
+def accepts(address: str, port: int) -> bool:
+    """Whether a new connection is accepted."""
+    with socket.socket() as client:
+        client.settimeout(5)
+        return client.connect_ex((address, port)) == 0

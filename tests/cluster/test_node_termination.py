@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import threading
 import time
 from collections.abc import Callable
@@ -15,7 +14,7 @@ from lapwing.load.client import Plan, running
 from lapwing.render.kubernetes.pod import PRE_STOP_S
 from tests.cluster import node_flows
 from tests.cluster.control_plane import wait_until
-from tests.cluster.node_shop import TRAFFIC, Shop
+from tests.cluster.node_shop import TRAFFIC, Shop, accepts
 from tests.conftest import FIGURES
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900), pytest.mark.xdist_group("node")]
@@ -47,8 +46,8 @@ def test_deleted_pod_gets_sigterm_after_its_endpoint_is_removed(
         shop.node.cluster.call("DELETE", f"/api/v1/namespaces/{shop.namespace}/pods/{name}")
         wait_until(lambda: not has_endpoint(shop, address), "the endpoint is removed")
         removed = time.monotonic()
-        assert connects(address)
-        wait_until(lambda: not connects(address), "the pod stops listening")
+        assert accepts(address, 8080)
+        wait_until(lambda: not accepts(address, 8080), "the pod stops listening")
         stopped = time.monotonic()
         reader.join()
         wait_until(lambda: shop.get(f"pods/{name}") is None, "the pod has ended")
@@ -69,10 +68,3 @@ def has_endpoint(shop: Shop, address: str) -> bool:
     slices = shop.node.cluster.call("GET", f"{path}?{query}")["items"]
     endpoints = [e for found in slices for e in found.get("endpoints") or ()]
     return any(address in e["addresses"] and e["conditions"]["ready"] for e in endpoints)
-
-
-def connects(address: str) -> bool:
-    """Whether the service of a pod listens."""
-    with socket.socket() as client:
-        client.settimeout(5)
-        return client.connect_ex((address, 8080)) == 0
