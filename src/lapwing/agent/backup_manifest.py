@@ -14,7 +14,11 @@ def archive_name(part: str, *, encrypted: bool) -> str:
 
 
 class Part(msgspec.Struct, frozen=True, kw_only=True):
-    """One resource or volume in a backup. `counts` are the rows of SQLite tables, by file."""
+    """One resource or volume in a backup.
+
+    `counts` are the rows of SQLite tables, by file; `damaged` are the SQLite files that were
+    damaged when they were copied.
+    """
 
     name: str
     kind: str
@@ -25,11 +29,18 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
     login: str | None = None
     encrypted: bool = False
     counts: dict[str, int] = {}
+    damaged: list[str] = []
 
     @property
     def file(self) -> str:
         """The name of its archive."""
         return archive_name(self.name, encrypted=self.encrypted)
+
+    @property
+    def damaged_files(self) -> list[LeftOut]:
+        """The damaged SQLite files: there is no data to restore in a copy of one."""
+        reason = "a damaged SQLite file: the backup contains it as it is"
+        return [LeftOut(name=f"{self.name}/{file}", reason=reason) for file in self.damaged]
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):

@@ -116,7 +116,11 @@ class Backups:
                     commit=commit,
                     scheduled=scheduled,
                     parts=made,
-                    left_out=[*left_out, *data_copies.devices(self.data, parts)],
+                    left_out=[
+                        *left_out,
+                        *data_copies.devices(self.data, parts),
+                        *(file for part in made for file in part.damaged_files),
+                    ],
                 )
                 data = msgspec.json.format(msgspec.json.encode(manifest), indent=2)
                 files.write_atomic(place / MANIFEST, data)
@@ -156,7 +160,7 @@ class Backups:
                     reason = "added after the newest backup"
             if reason is not None:
                 found.append(LeftOut(name=name, reason=reason))
-        return found
+        return [*found, *(f for part in (made.parts if made else ()) for f in part.damaged_files)]
 
     def known(self) -> list[Manifest]:
         """Return the complete backups, newest first; for a bucket, those recorded on this machine.
@@ -251,7 +255,7 @@ class Backups:
         with TemporaryDirectory(dir=folder, prefix=_PLAIN) as scratch:
             plain = Path(scratch) / "archive"
             with tarfile.open(plain, "x:gz") as archive:
-                login, counts = self._fill(archive, name, resource, Path(scratch))
+                login, tables = self._fill(archive, name, resource, Path(scratch))
             target = place / archive_name(name, encrypted=bool(recipients))
             if recipients:
                 age.encrypt(plain, target, recipients)
@@ -270,13 +274,14 @@ class Backups:
             image=contained.image if contained is not None else None,
             login=login,
             encrypted=bool(recipients),
-            counts=counts,
+            counts=tables.counts,
+            damaged=tables.damaged,
         )
 
     def _fill(
         self, archive: tarfile.TarFile, name: str, resource: Resource | None, scratch: Path
-    ) -> tuple[str | None, dict[str, int]]:
-        """Add the data of one part; return the version of its password, and its row counts."""
+    ) -> tuple[str | None, data_copies.Tables]:
+        """Add the data of one part; return the version of its password, and its SQLite tables."""
         source = self.data / name
         if resource is None or resource.provider == "embedded":
             return None, data_copies.add_files(archive, source, "", scratch)
@@ -297,7 +302,7 @@ class Backups:
             archive.add(scratch / dumps.FILE, dumps.FILE)
         else:
             return login, data_copies.add_files(archive, source / "data", "data/", scratch)
-        return login, {}
+        return login, data_copies.Tables()
 
 
 def password_of(

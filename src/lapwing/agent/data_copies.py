@@ -15,6 +15,7 @@ import tarfile
 import time
 from collections.abc import Iterable
 from contextlib import closing
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from lapwing.agent.resources import mongod
@@ -41,13 +42,34 @@ def reason_left_out(resource: Resource) -> str | None:
     return None
 
 
-def add_files(archive: tarfile.TarFile, source: Path, prefix: str, scratch: Path) -> dict[str, int]:
-    """Add a folder to an archive, SQLite files as consistent copies; return their row counts.
+@dataclass(slots=True)
+class Tables:
+    """The SQLite files of a folder: `counts` are the rows by file and table.
+
+    A file that is `damaged`, or that needs functions of its application, has no counts.
+    """
+
+    counts: dict[str, int] = field(default_factory=dict)
+    damaged: list[str] = field(default_factory=list)
+
+    def examine(self, file: Path, name: str) -> None:
+        """Add a file, by a name."""
+        try:
+            counts = _rows(file, name)
+        except sqlite3.DatabaseError as error:
+            counts = None if error.sqlite_errorcode & 0xFF in _DAMAGED else {}
+        if counts is None:
+            self.damaged.append(name)
+        self.counts |= counts or {}
+
+
+def add_files(archive: tarfile.TarFile, source: Path, prefix: str, scratch: Path) -> Tables:
+    """Add a folder to an archive, SQLite files as consistent copies; return what these contain.
 
     A damaged SQLite file is copied like any other file. Devices, and files that are removed during
     the copy, are skipped. Raises BackupError, OSError.
     """
-    counts: dict[str, int] = {}
+    found = Tables()
     copy = scratch / "copy.db"
     for path in _below(source):
         name = f"{prefix}{path.relative_to(source).as_posix()}"
@@ -59,8 +81,9 @@ def add_files(archive: tarfile.TarFile, source: Path, prefix: str, scratch: Path
         ):
             continue
         try:
-            if _is_sqlite(path) and _copy_sqlite(path, copy):
-                counts |= _rows(copy, name)
+            is_sqlite = _is_sqlite(path)
+            if is_sqlite and _copy_sqlite(path, copy):
+                found.examine(copy, name)
                 information = archive.gettarinfo(copy, name)
                 status = path.stat()
                 information.uid, information.gid = status.st_uid, status.st_gid
@@ -70,9 +93,10 @@ def add_files(archive: tarfile.TarFile, source: Path, prefix: str, scratch: Path
                 copy.unlink()
             else:
                 archive.add(path, name, recursive=False)
+                found.damaged += [name] if is_sqlite else []
         except FileNotFoundError:
             continue
-    return counts
+    return found
 
 
 def devices(data: Path, parts: Iterable[str]) -> list[LeftOut]:
@@ -139,31 +163,25 @@ def copy_redis(name: str, environment: str, port: int, password: str | None, to:
         ) from error
 
 
-def rows(folder: Path) -> dict[str, int]:
-    """Count the rows of each table of the SQLite files in a folder.
-
-    A file that is damaged, or that needs functions of its application, has no counts.
-    """
-    found: dict[str, int] = {}
+def tables(folder: Path) -> Tables:
+    """Examine the SQLite files in a folder."""
+    found = Tables()
     for file in sorted(p for p in folder.rglob("*") if _is_sqlite(p)):
-        found |= _rows(file, file.relative_to(folder).as_posix())
+        found.examine(file, file.relative_to(folder).as_posix())
     return found
 
 
-def _rows(file: Path, name: str) -> dict[str, int]:
-    try:
-        with closing(sqlite3.connect(file)) as database:
-            if database.execute("PRAGMA integrity_check(1)").fetchone()[0] != "ok":
-                return {}
-            tables = [row[0] for row in database.execute(_TABLES)]
-            counts = {}
-            for table in sorted(tables):
-                quoted = '"' + table.replace('"', '""') + '"'
-                query = f"SELECT count(*) FROM {quoted}"  # noqa: S608 - the name is quoted
-                counts[f"{name}:{table}"] = int(database.execute(query).fetchone()[0])
-            return counts
-    except sqlite3.DatabaseError:
-        return {}
+def _rows(file: Path, name: str) -> dict[str, int] | None:
+    """Count the rows of each table; None if the file is damaged. Raises sqlite3.DatabaseError."""
+    with closing(sqlite3.connect(file)) as database:
+        if database.execute("PRAGMA integrity_check(1)").fetchone()[0] != "ok":
+            return None
+        counts = {}
+        for table in sorted(row[0] for row in database.execute(_TABLES)):
+            quoted = '"' + table.replace('"', '""') + '"'
+            query = f"SELECT count(*) FROM {quoted}"  # noqa: S608 - the name is quoted
+            counts[f"{name}:{table}"] = int(database.execute(query).fetchone()[0])
+        return counts
 
 
 def _copy_sqlite(path: Path, to: Path) -> bool:

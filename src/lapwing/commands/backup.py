@@ -1,9 +1,9 @@
 """`lapwing backup verify` and `lapwing restore` on a machine.
 
-A restore unpacks and checks the backup first, while everything runs. Then it stops the environment,
-exchanges the folders in one step, and starts the previous deployment again, also after an error.
-Meanwhile clients get the maintenance page, and other deployments are refused. The data from
-before the restore is kept until the next restore.
+A restore unpacks the backup first, while everything runs, and the server program of a database has
+to start on it. Then it stops the environment, exchanges the folders in one step, and starts the
+previous deployment again, also after an error. Meanwhile clients get the maintenance page, and
+other deployments are refused. The data from before the restore is kept until the next restore.
 
 Ctrl-C during the stop cancels the restore: the deployment is started again with the data that it
 has. Later, it only stops waiting for the start, which is committed in any case.
@@ -122,7 +122,7 @@ def restore(
                 restores.unpack(manifest, part, restores.unpacked(part))
                 if part.image is not None:
                     load(backups, part, restores.unpacked(part))
-                elif mongod.is_mongod(part.program):
+                elif part.program is not None:
                     _check_program(backups, part, restores.unpacked(part))
             return _switch(target, restores, manifest, part)
         except BaseException:
@@ -240,7 +240,10 @@ def _head(target: MachineTarget) -> str | None:
 
 def _check_rows(folder: Path, part: Part) -> str:
     """Compare the rows of SQLite files with those of the manifest. Raises BackupError."""
-    found = data_copies.rows(folder)
+    tables = data_copies.tables(folder)
+    if tables.damaged:
+        raise BackupError(f"Damaged SQLite files: {', '.join(tables.damaged)}.")
+    found = tables.counts
     if found != part.counts:
         different = sorted(n for n in found | part.counts if found.get(n) != part.counts.get(n))
         raise BackupError(f"The number of rows differs: {', '.join(different[:5])}.")
@@ -316,8 +319,8 @@ def _check_program(backups: Backups, part: Part, folder: Path) -> str:
             time.sleep(0.1)
         if is_dump:
             mongod.load(part.name, backups.document.environment, port, folder / dumps.FILE)
-            process.terminate()  # It writes its data.
-            process.wait(servers.STOP_GRACE_S)
+        process.terminate()  # It writes its data.
+        process.wait(servers.STOP_GRACE_S)
     except subprocess.TimeoutExpired as error:
         raise BackupError(
             f"{Path(part.program).name} does not stop after the restore.",

@@ -203,6 +203,30 @@ def test_damaged_backup_is_neither_verified_nor_restored(kept: Yard) -> None:
     shutil.rmtree(backups(kept) / made)
 
 
+def test_damaged_database_is_reported_and_its_backup_not_restored(kept: Yard) -> None:
+    write_and_read(kept, "whole")
+    whole = back_up(kept)
+    for file in kept.where.settings.data.rglob("db/data/*.sqlite"):
+        pages = file.stat().st_size // 4096
+        with file.open("r+b") as stream:
+            stream.seek(100)
+            stream.write(b"\xff" * (4096 * pages - 100))
+        for beside in ("-wal", "-shm"):
+            file.with_name(file.name + beside).unlink(missing_ok=True)
+    made = kept.where.run("backup")
+    assert "NOT backed up: db/data/" in made.stderr
+    assert "a damaged SQLite file" in kept.where.run("status").stdout
+    name = made.stdout.strip()
+    checked = kept.where.run("backup", "verify", name, status=1).stdout
+    assert "Damaged SQLite files: data/" in checked
+    before = pids(kept)
+    refused = kept.where.run("restore", "db", name, "--yes", status=1)
+    assert "ferretdb does not start on the data" in refused.stderr
+    assert pids(kept) == before
+    kept.where.run("restore", "db", whole, "--yes")
+    assert write_and_read(kept) == ("whole", "whole")
+
+
 def test_folder_that_is_not_mounted_is_reported(kept: Yard) -> None:
     """A missing folder is an error, not an empty list of backups."""
     made = back_up(kept)

@@ -13,21 +13,22 @@ from pathlib import Path
 import pytest
 
 from lapwing.agent import data_copies
+from lapwing.agent.data_copies import Tables
 from lapwing.errors import BackupError
 from lapwing.system.archives import extract
 
 
-def copied(source: Path, to: Path) -> dict[str, int]:
-    """Copy a folder by way of an archive; return the counts of rows."""
+def copied(source: Path, to: Path) -> Tables:
+    """Copy a folder by way of an archive; return its SQLite tables."""
     scratch = to.with_name("scratch")
     scratch.mkdir()
     file = to.with_name("part.tar.gz")
     with tarfile.open(file, "x:gz") as archive:
-        counts = data_copies.add_files(archive, source, "", scratch)
+        found = data_copies.add_files(archive, source, "", scratch)
     to.mkdir()
     with tarfile.open(file) as archive:
         extract(archive, to)
-    return counts
+    return found
 
 
 @pytest.fixture
@@ -44,10 +45,12 @@ def test_damaged_sqlite_file_does_not_stop_the_backup(source: Path, tmp_path: Pa
     (source / "upload.txt").write_bytes(b"SQLite format 3\0hello")
     content = (source / "shop.db").read_bytes()
     (source / "cut.db").write_bytes(content[: len(content) // 2])
-    assert copied(source, tmp_path / "copy") == {"shop.db:sales": 2}
+    (source / "page.db").write_bytes(content[:-4096] + bytes(4096))
+    damaged = ["cut.db", "page.db", "upload.txt"]
+    assert copied(source, tmp_path / "copy") == Tables({"shop.db:sales": 2}, damaged)
     for name in ("upload.txt", "cut.db"):
         assert (tmp_path / "copy" / name).read_bytes() == (source / name).read_bytes()
-    assert data_copies.rows(tmp_path / "copy") == {"shop.db:sales": 2}
+    assert data_copies.tables(tmp_path / "copy") == Tables({"shop.db:sales": 2}, damaged)
 
 
 def test_database_that_needs_its_application_is_copied_without_counts(
@@ -56,7 +59,7 @@ def test_database_that_needs_its_application_is_copied_without_counts(
     with closing(sqlite3.connect(source / "shop.db")) as database, database:
         database.create_collation("DE", lambda a, b: (a > b) - (a < b))
         database.execute("CREATE TABLE names (name TEXT COLLATE DE PRIMARY KEY)")
-    assert copied(source, tmp_path / "copy") == {}
+    assert copied(source, tmp_path / "copy") == Tables()
     with closing(sqlite3.connect(tmp_path / "copy/shop.db")) as database:
         assert database.execute("SELECT count(*) FROM sales").fetchone() == (2,)
 
@@ -90,7 +93,7 @@ def test_device_files_are_left_out_and_reported(source: Path, tmp_path: Path) ->
     """A container may have made one; a restore refuses archives with devices."""
     os.mknod(source / "null", stat.S_IFCHR | 0o600, os.makedev(1, 3))
     (source / "link").symlink_to("/dev/null")
-    assert copied(source, tmp_path / "copy") == {"shop.db:sales": 2}
+    assert copied(source, tmp_path / "copy") == Tables({"shop.db:sales": 2})
     assert sorted(p.name for p in (tmp_path / "copy").iterdir()) == ["link", "shop.db"]
     [found] = data_copies.devices(tmp_path, ["volume", "missing"])
     assert (found.name, found.reason) == ("volume/null", "a device file")
