@@ -236,8 +236,11 @@ class ResourceWaiter:
         """Wait with a client of the API."""
         self.api, self.heartbeat, self.report = api, heartbeat, report
 
-    def until(self, look: Callable[[], str | None], timeout_s: float) -> None:
-        """Call `look` until it returns None. Raises DeploymentFailed on a timeout."""
+    def until(self, look: Callable[[], str | None], timeout_s: float | Callable[[], float]) -> None:
+        """Call `look` until it returns None. Raises DeploymentFailed on a timeout.
+
+        A timeout that depends on what `look` finds is a function.
+        """
         began = time.monotonic()
         outage: float | None = None
 
@@ -252,8 +255,9 @@ class ResourceWaiter:
                 if now - outage > MAX_OUTAGE_S:
                     raise
                 text = "the API server is unreachable"
-            if text is not None and now - began > timeout_s:
-                raise DeploymentFailed(f"Timed out after {timeout_s:.0f} s: {text}.")
+            limit = timeout_s() if callable(timeout_s) else timeout_s
+            if text is not None and now - began > limit:
+                raise DeploymentFailed(f"Timed out after {limit:.0f} s: {text}.")
             return text
 
         _poll(guarded, self.report)
@@ -290,29 +294,36 @@ class ResourceWaiter:
         return found
 
     def delete(self, reference: Reference) -> None:
-        """Delete an object; returns when it, its ReplicaSets and its pods are gone."""
+        """Delete an object; returns when it, its ReplicaSets and its pods are gone.
+
+        Waits for longer than the grace periods of its pods.
+        """
         uids: set[str] = set()
+        graces = [0.0]
 
         def look() -> str | None:
             found = self.api.get(reference)
             if found is None:
-                return self._dependents(reference, uids)
+                return self._dependents(reference, uids, graces)
             uids.add(found["metadata"]["uid"])
+            if found["kind"] == "Pod":
+                graces.append(_grace_s(found))
             if not is_terminating(found):
                 self.api.delete(reference, uid=found["metadata"]["uid"])
             return f"{reference} is being deleted"
 
-        self.until(look, TERMINATION_TIMEOUT_S)
+        self.until(look, lambda: _termination_timeout_s(graces))
 
-    def _dependents(self, reference: Reference, uids: set[str]) -> str | None:
-        """Report dependents of a deleted object, which are found by its unique ids."""
+    def _dependents(self, reference: Reference, uids: set[str], graces: list[float]) -> str | None:
+        """Report dependents of a deleted object, found by its unique ids; note grace periods."""
         if not uids:
             return None
         sets = self.api.list("apps/v1", "ReplicaSet", reference.namespace)
         owned = [s for s in sets if is_owned_by(s, uids)]
         uids |= {s["metadata"]["uid"] for s in owned}
-        pods = self.api.list("v1", "Pod", reference.namespace)
-        left = owned or any(is_owned_by(p, uids) for p in pods)
+        pods = [p for p in self.api.list("v1", "Pod", reference.namespace) if is_owned_by(p, uids)]
+        graces += [_grace_s(p) for p in pods]
+        left = owned or pods
         return f"pods of {reference} are terminating" if left else None
 
     def scale(self, reference: Reference, count: int) -> None:
@@ -331,13 +342,20 @@ class ResourceWaiter:
             return [p for p in pods if (p.get("status") or {}).get("phase") not in ended]
 
         def read_graces() -> None:
-            graces.extend(
-                float(p["spec"].get("terminationGracePeriodSeconds") or 0) for p in running()
-            )
+            graces.extend(_grace_s(p) for p in running())
 
         def look() -> str | None:
             left = sorted(p["metadata"]["name"] for p in running())
             return f"waiting for {', '.join(left[:3])} to terminate" if left else None
 
         self.until(read_graces, TERMINATION_TIMEOUT_S)
-        self.until(look, max(TERMINATION_TIMEOUT_S, max(graces) + GRACE_MARGIN_S))
+        self.until(look, _termination_timeout_s(graces))
+
+
+def _grace_s(pod: Object) -> float:
+    return float(pod["spec"].get("terminationGracePeriodSeconds") or 0)
+
+
+def _termination_timeout_s(graces: Iterable[float]) -> float:
+    """Return how long pods with these grace periods may take to be removed, in seconds."""
+    return max(TERMINATION_TIMEOUT_S, max(graces) + GRACE_MARGIN_S)

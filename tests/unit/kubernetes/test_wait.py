@@ -90,6 +90,36 @@ def test_pods_are_waited_for_as_long_as_their_grace_periods(
     assert listed == []
 
 
+def test_deletion_waits_as_long_as_the_grace_periods_of_the_pods(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(wait, "TERMINATION_TIMEOUT_S", -1.0)
+    metadata = {"uid": "u1", "name": "web", "namespace": "shop"}
+    workload = {"kind": "Deployment", "metadata": metadata}
+    pod = {
+        "metadata": {"name": "web-1", "ownerReferences": [{"uid": "u1"}]},
+        "spec": {"terminationGracePeriodSeconds": 605},
+    }
+    found, pods = [workload], [[], [pod], [pod]]
+
+    class Cluster:
+        def get(self, _: Reference) -> dict[str, Any] | None:
+            return found.pop() if found else None
+
+        def list(self, _: str, kind: str, __: str) -> list[dict[str, Any]]:
+            return pods.pop() if kind == "Pod" else []
+
+        def delete(self, _: Reference, uid: str) -> None:
+            assert uid == "u1"
+
+    reported: list[str] = []
+    waiter = ResourceWaiter(cast(ApiClient, Cluster()), lambda: None, reported.append)
+    reference = Reference("apps/v1", "Deployment", "shop", "web")
+    waiter.delete(reference)
+    assert reported == [f"{reference} is being deleted", f"pods of {reference} are terminating"]
+    assert pods == []
+
+
 def test_failure_and_deadline_name_the_objects_and_the_reason() -> None:
     failed, pending = cast(ApiClient, Api("Failed")), cast(ApiClient, Api("Suspended"))
     with pytest.raises(DeploymentFailed, match="Job migrate did not become ready: exit status 1"):
