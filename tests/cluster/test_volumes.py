@@ -20,13 +20,15 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 LIMITS = WaitLimits(deadline=180.0, patience=60.0)
 
 
-def database(scope: Scope, storage: str, grows: bool) -> dict[str, Any]:
+def database(scope: Scope, storage: str, grows: bool, *, named: bool = True) -> dict[str, Any]:
     found = objects.workload(scope, "db", "mysql:8.4", replicas=1, kind="StatefulSet")
     claim = {
         "accessModes": ["ReadWriteOnce"],
         "storageClassName": storage_class(grows)["metadata"]["name"],
         "resources": {"requests": {"storage": storage}},
     }
+    if not named:
+        del claim["storageClassName"]
     found["spec"]["volumeClaimTemplates"] = [{"metadata": {"name": "data"}, "spec": claim}]
     return found
 
@@ -141,3 +143,19 @@ def test_dry_run_reports_a_volume_that_grows(
     wanted = database(scope, "5Gi", True)
     actions = apply.dry_run(api, scope, [objects.namespace(scope), wanted])
     assert actions[Reference.of(wanted)] == "change"
+
+
+def test_class_of_a_volume_is_left_out_while_its_database_keeps_running(
+    api: ApiClient, cluster: Cluster, scope: Scope
+) -> None:
+    deploy(api, scope, "1Gi")
+    before = pod_uids(api, scope)
+    things = [objects.namespace(scope), database(scope, "1Gi", True, named=False)]
+    apply.apply_objects(api, scope, things, commit="c2", wait=lambda _: None)
+    live = api.get(Reference.of(things[1]))
+    assert live is not None
+    [template] = live["spec"]["volumeClaimTemplates"]
+    assert "storageClassName" not in template["spec"]
+    assert pod_uids(api, scope) == before
+    with pytest.raises(UsageError, match="which cannot be changed to grows-false"):
+        apply.check_objects(api, scope, [database(scope, "1Gi", False)])

@@ -4,6 +4,9 @@ The API server refuses to change the claim templates of a StatefulSet. So the cl
 first, and the StatefulSet is deleted without its pods; applying creates it again, and it adopts
 them: the database keeps running. A rollback keeps the larger size, because no volume can shrink.
 
+A volume keeps its storage class. The template may name it later, or no longer: then the StatefulSet
+is created again as well. Another class is refused.
+
 Source: Kubernetes documentation, Persistent Volumes, "Expanding Persistent Volumes Claims".
 """
 
@@ -22,8 +25,13 @@ DELETION_TIMEOUT_S = 60.0
 
 
 def check(api: ApiClient, wanted: Object, live: Object) -> bool:
-    """Return whether volumes of a StatefulSet have to grow. Raises UsageError if they cannot."""
-    changes = list(_changes(wanted, live))
+    """Return whether a StatefulSet has to be created again, because its claim templates change.
+
+    Raises UsageError if its volumes cannot grow, or would have another storage class.
+    """
+    changes, classes = list(_changes(wanted, live)), list(_classes(wanted, live))
+    for claim, new in classes:
+        _check_same_class(api.get(_claim(live, claim)), new)
     for claim, old, new in changes:
         if size(new) < size(old):
             raise UsageError(
@@ -33,7 +41,19 @@ def check(api: ApiClient, wanted: Object, live: Object) -> bool:
         found = api.get(_claim(live, claim))
         if found is not None:
             _check_class(api, found, new)
-    return bool(changes)
+    return bool(changes or classes)
+
+
+def _check_same_class(claim: Object | None, new: str) -> None:
+    """Check that a claim, if it exists, has the storage class `new`, if any. Raises UsageError."""
+    old = str(claim["spec"].get("storageClassName") or "") if claim else new
+    if claim is not None and new and old != new:
+        raise UsageError(
+            f"The volume {claim['metadata']['name']} has the storage class {old or '(none)'}, "
+            f"which cannot be changed to {new}.",
+            hint=f"Write `storage_class: {old}` for this resource, or move the data: back it up, "
+            "delete the StatefulSet and the claim, deploy, and restore. Nothing was changed.",
+        )
 
 
 def _check_class(api: ApiClient, claim: Object, new: str) -> None:
@@ -55,7 +75,7 @@ def grow(api: ApiClient, wanted: Object, live: Object, report: Report) -> bool:
     Return whether it was deleted.
     """
     changes = list(_changes(wanted, live))
-    if not changes:
+    if not changes and not any(_classes(wanted, live)):
         return False
     for claim, old, new in changes:
         reference = _claim(live, claim)
@@ -100,6 +120,18 @@ def _changes(wanted: Object, live: Object) -> Iterator[tuple[str, str, str]]:
         claim, new = _name(wanted, template), _storage(template)
         if before.get(claim, new) != new:
             yield claim, before[claim], new
+
+
+def _classes(wanted: Object, live: Object) -> Iterator[tuple[str, str]]:
+    """Yield each claim of the first pod whose template names another class; "" is the default."""
+    before = {
+        _name(live, template): template["spec"].get("storageClassName") or ""
+        for template in live["spec"].get("volumeClaimTemplates") or ()
+    }
+    for template in wanted["spec"].get("volumeClaimTemplates") or ():
+        claim, new = _name(wanted, template), template["spec"].get("storageClassName") or ""
+        if before.get(claim, new) != new:
+            yield claim, new
 
 
 def _name(workload: Object, template: Mapping[str, object]) -> str:

@@ -18,12 +18,14 @@ from lapwing.stack.fields import (
     Interval,
     Money,
     NonEmpty,
+    ObjectName,
     Size,
     StrictModel,
     TimeZone,
     Variable,
     short_form,
 )
+from lapwing.stack.pods import Pods
 from lapwing.stack.source import ACCESS_KEYS
 
 
@@ -354,6 +356,17 @@ class Environment(StrictModel):
     )
     spot: bool = Field(
         False, description="Run services on spot nodes (Kubernetes): cheaper, may be preempted."
+    )
+    pods: Pods | None = Field(
+        None,
+        description="Settings of all pods of the environment (Kubernetes). `pods` of a service or "
+        "resource are merged over them: mappings are merged, lists replaced.",
+        examples=[{"node_selector": {"pool": "apps"}}],
+    )
+    storage_class: ObjectName | None = Field(
+        None,
+        description="The storage class of all volumes (Kubernetes). Default: that of the cluster.",
+        examples=["premium-rwo"],
     )
     cdn: bool = Field(True, description="Serve static services through the cloud's CDN.")
     overhead: ComputeResources = Field(

@@ -10,6 +10,7 @@ import typing
 from typing import Any
 
 from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 
 from lapwing.errors import did_you_mean
 from lapwing.stack import fields
@@ -26,6 +27,11 @@ _PATTERNS = {
     fields.AGE_RECIPIENT: "must be a public key of age, which starts with `age1`",
     fields.REQUEST: "must be a path that starts with `/`, without spaces",
     fields.PATH: "must be a path that starts with `/`, without spaces, `?` or `#`",
+    fields.LABEL_KEY: "must be a label key of Kubernetes such as `pool` or `example.com/pool`",
+    fields.LABEL_VALUE: "must be a label value of Kubernetes: at most 63 letters, digits, `-`, "
+    "`_` and `.`, with a letter or digit at both ends",
+    fields.OBJECT_NAME: "must be the name of an object of Kubernetes: lower-case letters, digits, "
+    "`-` and `.`",
 }
 _TYPES = {
     "string_type": "must be text",
@@ -106,15 +112,20 @@ def fields_at(model: type[BaseModel], path: tuple[str | int, ...]) -> list[str]:
         here = _inside(here, step)
         if here is None:
             return []
-    return list(here.model_fields) if _is_model(here) else []
+    return list(_fields(here)) if _is_model(here) else []
 
 
 def _inside(kind: Any, step: str | int) -> Any:
     if _is_model(kind):
-        field = kind.model_fields.get(str(step))
+        field = _fields(kind).get(str(step))
         return _unwrap(field.annotation) if field is not None else None
     arguments = typing.get_args(kind)
     return _unwrap(arguments[-1]) if arguments else None
+
+
+def _fields(model: type[BaseModel]) -> dict[str, FieldInfo]:
+    """Return the fields of a model by their keys in the file."""
+    return {field.alias or name: field for name, field in model.model_fields.items()}
 
 
 def _unwrap(kind: Any) -> Any:
@@ -149,7 +160,7 @@ def _about(model: type[BaseModel], path: tuple[str | int, ...]) -> str | None:
     here: Any = model
     for step in path[:-1]:
         here = _inside(here, step)
-    field = here.model_fields.get(path[-1]) if _is_model(here) else None
+    field = _fields(here).get(str(path[-1])) if _is_model(here) else None
     if field is None or not field.description:
         return None
     about = field.description

@@ -23,6 +23,11 @@ BACKUP_PLACE = (
 ENDPOINT = r"^https?://[^/?#@\s]+/?$"
 AGE_RECIPIENT = r"^age1[02-9ac-hj-np-z]+$"
 REQUEST = r"^/[^#\s]*$"
+LABEL_KEY = (
+    r"^([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?$"
+)
+LABEL_VALUE = r"^([A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?)?$"
+OBJECT_NAME = r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$"
 
 CRON = {"pattern": r"^\s*(@[A-Za-z]+|[^@\s]+(\s+\S+){4})\s*$"}
 DURATION = {"type": ["string", "number"], "pattern": r"^(\d+(\.\d+)?(ms|s|m|h|d))+$"}
@@ -76,6 +81,9 @@ Variable = Annotated[str, Field(pattern=VARIABLE)]
 UrlPath = Annotated[str, Field(pattern=PATH)]
 HttpHost = Annotated[str, Field(pattern=HOST)]
 RequestPath = Annotated[str, Field(pattern=REQUEST)]
+LabelKey = Annotated[str, Field(pattern=LABEL_KEY)]
+LabelValue = Annotated[str, Field(pattern=LABEL_VALUE)]
+ObjectName = Annotated[str, Field(pattern=OBJECT_NAME)]
 
 Duration = Annotated[float, BeforeValidator(quantities.duration), Field(json_schema_extra=DURATION)]
 Size = Annotated[int, BeforeValidator(quantities.size), Field(json_schema_extra=SIZE)]

@@ -25,6 +25,7 @@ from lapwing.stack.fields import (
     Headers,
     Name,
     NonEmpty,
+    ObjectName,
     Percentage,
     Size,
     StrictModel,
@@ -34,6 +35,7 @@ from lapwing.stack.fields import (
     Variable,
     short_form,
 )
+from lapwing.stack.pods import Pods
 from lapwing.stack.rollout import Health, Migrate, Rollout
 from lapwing.stack.scanning import Scan
 
@@ -318,6 +320,11 @@ class Service(StrictModel):
         "environment; `{}`: everyone.",
     )
     timeout: Duration | None = Field(None, gt=0, description="Timeout of a request, or of a job.")
+    pods: Pods | None = Field(
+        None,
+        description="Settings of its pods and of those of its jobs (Kubernetes), merged over "
+        "`pods` of the environment.",
+    )
     rollout: Rollout = Field(
         default_factory=Rollout, description="How new releases are tested and switched to."
     )
@@ -370,6 +377,12 @@ class Resource(StrictModel):
         examples=["pgvector/pgvector:pg17"],
     )
     storage: Size | None = Field(None, description="Disk size for its data.", examples=["10Gi"])
+    storage_class: ObjectName | None = Field(
+        None,
+        description="The storage class of its volume (Kubernetes). Default: `storage_class` of the "
+        "environment.",
+        examples=["premium-rwo"],
+    )
     variable: Variable | None = Field(
         None, description="The environment variable that holds its URL. Default: `<NAME>_URL`."
     )
@@ -400,6 +413,10 @@ class Resource(StrictModel):
         default_factory=ComputeResources,
         description="CPU and memory requests in the cluster. On a machine, `memory` limits its "
         "container, and settings such as the size of its cache are derived from it.",
+    )
+    pods: Pods | None = Field(
+        None,
+        description="Settings of its pod (Kubernetes), merged over `pods` of the environment.",
     )
 
 

@@ -34,10 +34,12 @@ _TYPES = {"string": "text", "integer": "number", "number": "number", "boolean": 
 _PARTS = (
     "Service", "Build", "Health", "Buffering", "Replicas", "ComputeResources", "Rollout", "Smoke",
     "Analysis", "Secret", "Migrate", "Schedule", "Resource", "Environment", "Desired", "Backup",
-    "Encrypt",
+    "Encrypt", "Pods",
     "Cloud", "Machine", "Access", "Tls", "Acme", "MaintenancePage", "Gateway", "Usage", "Release",
     "Branch", "ReleasedProject", "Forge", "Mirrored", "Scan", "Accepted", "Signing",
 )  # fmt: skip
+_OF_KUBERNETES = ("Toleration", "Affinity")
+"""Parts of the API of Kubernetes: they have no table."""
 
 _HEAD = """\
 # The stack file
@@ -155,6 +157,8 @@ def _form(field: dict[str, Any]) -> str:
     if "$ref" in field:
         name = field["$ref"].rpartition("/")[2]
         whole = name.removesuffix("Overlay")
+        if whole in _OF_KUBERNETES:
+            return f"{whole} of Kubernetes"
         return (
             f"[{name}](#{name.lower()})"
             if whole == name

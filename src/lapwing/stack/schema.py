@@ -48,7 +48,7 @@ def _overlay(definitions: dict[str, Any], part: str) -> dict[str, Any]:
         "properties": {
             key: {
                 "anyOf": [_in_overlay(definitions, value, inside_list=False), {"type": "null"}],
-                "description": value["description"],
+                **({"description": about} if (about := value.get("description")) else {}),
             }
             for key, value in whole["properties"].items()
         },

@@ -1,4 +1,4 @@
-"""Volumes that grow: what is reported if the API server does not delete the StatefulSet."""
+"""Volumes that grow or would change their class: when the StatefulSet is created again."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from unittest.mock import Mock
 
 import pytest
 
-from lapwing.errors import ClusterError
+from lapwing.errors import ClusterError, UsageError
 from lapwing.kubernetes import volumes
 from lapwing.kubernetes.client import ApiClient
 
 
-def database(storage: str) -> dict[str, Any]:
-    template = {
-        "metadata": {"name": "data"},
-        "spec": {"resources": {"requests": {"storage": storage}}},
-    }
+def database(storage: str, called: str | None = None) -> dict[str, Any]:
+    spec: dict[str, Any] = {"resources": {"requests": {"storage": storage}}}
+    if called:
+        spec["storageClassName"] = called
+    template = {"metadata": {"name": "data"}, "spec": spec}
     return {
         "apiVersion": "apps/v1",
         "kind": "StatefulSet",
@@ -31,3 +31,22 @@ def test_statefulset_that_is_not_deleted_is_named(monkeypatch: pytest.MonkeyPatc
     api = cast(ApiClient, Mock(get=lambda _: live))
     with pytest.raises(ClusterError, match="StatefulSet db was not deleted within 0 s"):
         volumes.grow(api, database("5Gi"), live, lambda _: None)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "changes"),
+    [(None, None, False), (None, "standard", True), ("standard", None, True)],
+)
+def test_class_of_a_volume_may_be_named_or_left_out(
+    before: str | None, after: str | None, changes: bool
+) -> None:
+    claim = {"metadata": {"name": "data-db-0"}, "spec": {"storageClassName": "standard"}}
+    api = cast(ApiClient, Mock(get=lambda _: claim))
+    assert volumes.check(api, database("1Gi", after), database("1Gi", before)) is changes
+
+
+def test_another_class_of_a_volume_is_refused() -> None:
+    claim = {"metadata": {"name": "data-db-0"}, "spec": {"storageClassName": "standard"}}
+    api = cast(ApiClient, Mock(get=lambda _: claim))
+    with pytest.raises(UsageError, match="has the storage class standard, which cannot be"):
+        volumes.check(api, database("1Gi", "fast"), database("1Gi"))

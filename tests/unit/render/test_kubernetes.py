@@ -20,7 +20,7 @@ from click.testing import CliRunner, Result
 from lapwing.cli.main import cli
 from lapwing.errors import UsageError
 from lapwing.plan.names import secret_part
-from lapwing.render.kubernetes import argo, render
+from lapwing.render.kubernetes import argo, pod_settings, render
 from lapwing.stack.load import load
 from tests.unit.render.clusters import CLUSTERS, cases, cluster_environment
 from tests.unit.render.stacks import compare
@@ -187,6 +187,69 @@ def test_every_pod_meets_restricted_pod_security(case: str, environment: str) ->
                 assert rights["readOnlyRootFilesystem"] is True
                 assert rights["capabilities"] == {"drop": ["ALL"]}
                 assert {"cpu", "memory"} <= container["resources"]["requests"].keys()
+
+
+def pods_below(tree: Any) -> Iterator[Json]:
+    """Every pod in a tree: its metadata and spec, wherever it is."""
+    if isinstance(tree, dict):
+        if "containers" in tree.get("spec", {}):
+            yield tree
+        for value in tree.values():
+            yield from pods_below(value)
+    elif isinstance(tree, list):
+        for value in tree:
+            yield from pods_below(value)
+
+
+def account_of(pod: Json) -> str:
+    """The service or resource whose service account a pod has; "" for one that runs curl."""
+    return str(pod["spec"].get("serviceAccountName", "")).removeprefix("shop-")
+
+
+def test_every_pod_has_the_settings_of_its_environment_and_service() -> None:
+    found = {
+        environment: render.objects(cluster_environment("placed-pods", environment))
+        for environment in ("cluster", "spot")
+    }
+    for environment, objects in found.items():
+        pods = list(pods_below(objects))
+        kinds = {"CronJob", "Job", "StatefulSet", "Rollout", "AnalysisTemplate", "Deployment"}
+        assert {o["kind"] for o in objects if list(pods_below(o))} == kinds
+        text = json.dumps(objects)
+        assert len(pods) == text.count('"containers": [') > 12
+        for pod in pods:
+            part, spec, is_spot = account_of(pod), pod["spec"], environment == "spot"
+            on_spot = is_spot and part not in ("db", "cache", "backup")
+            assert spec["nodeSelector"] == {
+                "pool": "apps",
+                **({"disk": "ssd"} if part == "db" and not is_spot else {}),
+                **({pod_settings.SPOT: "true"} if on_spot else {}),
+            }
+            keys = [t["key"] for t in spec["tolerations"] if t["key"] != pod_settings.SPOT]
+            assert keys == (["api"] if part == "api" and not is_spot else ["pool"])
+            assert (len(keys) < len(spec["tolerations"])) == on_spot
+            assert list(spec["affinity"]) == ["nodeAffinity"]
+            login = "api-login" if part == "api" and is_spot else "mirror-login"
+            assert spec["imagePullSecrets"] == [{"name": login}]
+            annotations = pod["metadata"]["annotations"]
+            assert annotations["example.com/team"] == "shop"
+            assert ("example.com/port" in annotations) == (part == "api" and not is_spot)
+    claims = [
+        claim["spec"]["storageClassName"]
+        for o in found["cluster"]
+        for claim in o.get("spec", {}).get("volumeClaimTemplates", ())
+    ]
+    assert claims == ["fastest", "fast"]
+    [backup] = [o for o in found["cluster"] if o["kind"] == "CronJob" and "backup" in str(o)]
+    assert '"storageClassName": "fast"' in json.dumps(backup)
+
+
+def test_login_of_registry_is_beside_those_of_the_stack_file() -> None:
+    """The pull secrets of a pod replace those of its service account."""
+    loaded = load(CLUSTERS / "placed-pods" / "lapwing.yaml", "cluster", folders=False)
+    objects = render.objects(render.prepare(loaded, has_pull_secret=True))
+    names = [{s["name"] for s in p["spec"]["imagePullSecrets"]} for p in pods_below(objects)]
+    assert set(map(frozenset, names)) == {frozenset({"mirror-login", "shop-registry-login"})}
 
 
 @pytest.mark.parametrize(("case", "environment"), cases())

@@ -125,7 +125,7 @@ def _pod(
         "volumeMounts": mounts,
     }
     kept = ("serviceAccountName", "automountServiceAccountToken", "enableServiceLinks")
-    placed = ("securityContext", "nodeSelector", "tolerations")
+    placed = ("securityContext", "nodeSelector", "tolerations", "affinity", "imagePullSecrets")
     same = {k: of_database[k] for k in (*kept, *placed) if k in of_database}
     return {**same, "restartPolicy": "Never", "containers": [container], "volumes": volumes}
 

@@ -25,7 +25,16 @@ from lapwing.plan.names import MANAGED_BY, PART_OF
 from lapwing.render.kubernetes import pod
 from lapwing.render.kubernetes.analysis import CURL, CURL_USER
 from lapwing.render.kubernetes.objects import selector
-from lapwing.render.kubernetes.setting import MERGE, Digest, Joined, Scope, Setting, join, spelled
+from lapwing.render.kubernetes.setting import (
+    MERGE,
+    Digest,
+    Extra,
+    Joined,
+    Scope,
+    Setting,
+    join,
+    spelled,
+)
 from lapwing.system.package_data import read
 
 FILE = "secret-maker.yaml"
@@ -56,10 +65,12 @@ class Generated:
         return join(self.name, f" {pairs or 'certificate'}\n")
 
 
-def objects(part_of: str, host: str, wanted: Sequence[Generated]) -> list[dict[str, Any]]:
+def objects(
+    part_of: str, host: str, wanted: Sequence[Generated], spec: Extra, metadata: Extra
+) -> list[dict[str, Any]]:
     """Build the Job that generates these Secrets, and what it needs; nothing if there are none.
 
-    `host` is the host name of the certificate.
+    `host` is the host name of the certificate; `spec` and `metadata` are what all pods have.
     """
     if not wanted:
         return []
@@ -70,7 +81,8 @@ def objects(part_of: str, host: str, wanted: Sequence[Generated]) -> list[dict[s
     data = {"list": listed, "make": SCRIPT} | ({"sign": SIGN} if has_certificate else {})
     signs = host if has_certificate else None
     # Pods of a Job are immutable: any difference is a Job of another name.
-    content = join(listed, SCRIPT, SIGN, spelled(_job(part_of, name, name, signs)["template"]))
+    job = _job(part_of, name, name, signs, spec, metadata)
+    content = join(listed, SCRIPT, SIGN, spelled(job["template"]))
     by_content = join(Scope.PREFIX, "-secret-maker-", Digest(content))
     return [
         _object("v1", "ServiceAccount", name, part_of, automountServiceAccountToken=False),
@@ -85,7 +97,8 @@ def objects(part_of: str, host: str, wanted: Sequence[Generated]) -> list[dict[s
         _object("v1", "ConfigMap", by_content, part_of, data=data),
         _object("networking.k8s.io/v1", "NetworkPolicy", name, part_of, spec=_policy()),
         _object(
-            "batch/v1", "Job", by_content, part_of, spec=_job(part_of, name, by_content, signs)
+            "batch/v1", "Job", by_content, part_of,
+            spec=_job(part_of, name, by_content, signs, spec, metadata),
         ),
     ]  # fmt: skip
 
@@ -110,7 +123,9 @@ def _policy() -> dict[str, Any]:
     }
 
 
-def _job(part_of: str, account: Joined, config: Joined, host: str | None) -> dict[str, Any]:
+def _job(
+    part_of: str, account: Joined, config: Joined, host: str | None, added: Extra, metadata: Extra
+) -> dict[str, Any]:
     shared = '"labels":{"app.kubernetes.io/part-of":"' + part_of + '"}'
     make = _container(
         "make",
@@ -137,12 +152,12 @@ def _job(part_of: str, account: Joined, config: Joined, host: str | None) -> dic
             {"name": "list", "configMap": {"name": config}},
             {"name": "scratch", "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}},
         ],
-        MERGE: pod.EXTRA_SPEC,
+        MERGE: added,
     }  # fmt: skip
     return {
         "backoffLimit": 20,
         "template": {
-            "metadata": {"labels": _labels(part_of), MERGE: pod.EXTRA_METADATA},
+            "metadata": {"labels": _labels(part_of), MERGE: metadata},
             "spec": spec,
         },
     }

@@ -17,7 +17,7 @@ from lapwing.render.helm import chart, secrets, trial
 from lapwing.render.helm.chart import LEFT_OUT, About, Templated
 from lapwing.render.helm.secrets import Generated
 from lapwing.render.helm.values import settings
-from lapwing.render.kubernetes import edge, emit, render
+from lapwing.render.kubernetes import edge, emit, pod_settings, render
 from lapwing.render.kubernetes.edge_config import ends_tls
 from lapwing.render.kubernetes.objects import ClusterEnvironment, name
 from lapwing.render.kubernetes.secrets import required
@@ -105,7 +105,8 @@ def _given(cluster: ClusterEnvironment) -> list[RequiredSecret]:
 
 def _generator(cluster: ClusterEnvironment, generated: list[Generated]) -> list[dict[str, Any]]:
     host = cluster.settings.domain or "localhost"
-    return secrets.objects(cluster.loaded.stack.stack, host, generated)
+    spec, metadata = pod_settings.extra_spec(cluster), pod_settings.extra_metadata(cluster)
+    return secrets.objects(cluster.loaded.stack.stack, host, generated, spec, metadata)
 
 
 def _suffix(called: Joined) -> str:

@@ -124,7 +124,7 @@ def _value(value: Value, contents: Contents) -> str:
     leaf = value.leaf
     if isinstance(leaf, Extra):
         lines = f"{{{{ toYaml . | nindent {value.indent} }}}}"
-        return f"{{{{- with {_path(leaf.setting)} }}}}{lines}{{{{- end }}}}"
+        return f"{{{{- with {_extra(leaf)} }}}}{lines}{{{{- end }}}}"
     if isinstance(leaf, Joined):
         return _joined(leaf, value.indent, contents)
     if not isinstance(leaf, Setting):
@@ -137,6 +137,13 @@ def _value(value: Value, contents: Contents) -> str:
         # `toYaml` and Helm itself cut line breaks at the end of a text or of a document.
         return f"{{{{ {_path(leaf)} | toJson }}}}"
     return f"{{{{- toYaml ({_path(leaf)}) | nindent {value.indent} }}}}"
+
+
+def _extra(leaf: Extra) -> str:
+    """Write the fields that are added: those of one value merged over another, if there is one."""
+    if leaf.over is None:
+        return _path(leaf.setting)
+    return f"mergeOverwrite (deepCopy ({_path(leaf.over)})) ({_path(leaf.setting)})"
 
 
 def _joined(leaf: Joined, indent: int, contents: Contents) -> str:

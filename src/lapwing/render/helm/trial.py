@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lapwing.render.kubernetes import edge, pod
+from lapwing.render.kubernetes import edge, pod, pod_settings
 from lapwing.render.kubernetes.analysis import CURL, CURL_USER
 from lapwing.render.kubernetes.edge_config import ends_tls
 from lapwing.render.kubernetes.objects import ClusterEnvironment, name, new_object, selector
@@ -73,5 +73,5 @@ def _pod(cluster: ClusterEnvironment) -> dict[str, Any]:
                 "securityContext": pod.CONTAINER,
             }
         ],
-        MERGE: pod.EXTRA_SPEC,
+        MERGE: pod_settings.extra_spec(cluster),
     }  # fmt: skip

@@ -31,7 +31,7 @@ def settings(tree: Tree) -> Iterator[Setting]:
         for value in tree:
             yield from settings(value)
     elif isinstance(tree, Extra):
-        yield tree.setting
+        yield from tree.settings
     elif isinstance(tree, Joined):
         yield from settings(tree.pieces)
     elif isinstance(tree, Digest):

@@ -15,9 +15,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from lapwing.render.kubernetes import pod
+from lapwing.render.kubernetes import pod, pod_settings
 from lapwing.render.kubernetes.objects import ClusterEnvironment, labels, name, new_object
-from lapwing.render.kubernetes.setting import Joined, Setting, Tree, join
+from lapwing.render.kubernetes.setting import MERGE, Extra, Joined, Setting, Tree, join
 from lapwing.stack.model import Service
 from lapwing.stack.rollout import Analysis, Smoke
 from lapwing.system.package_data import read
@@ -80,6 +80,10 @@ def _template(
 def _literal(tree: Tree) -> Tree:
     """Escape every text of a tree so that Argo Rollouts keeps it unchanged."""
     if isinstance(tree, dict):
+        added = tree.get(MERGE)
+        if isinstance(added, Extra) and BRACES in str(added.default):
+            # Such as an annotation with a template of another program: no value of a chart.
+            return _literal({k: v for k, v in tree.items() if k != MERGE} | added.default)
         return {key: _literal(value) for key, value in tree.items()}
     if isinstance(tree, list):
         return [_literal(value) for value in tree]
@@ -135,7 +139,7 @@ def _curl(
 ) -> dict[str, Tree]:
     """Build a pod that runs a script with curl."""
     return {
-        "metadata": pod.metadata(cluster, part, "smoke"),
+        "metadata": pod_settings.metadata(cluster, part, "smoke"),
         "spec": {
             "restartPolicy": "Never",
             **pod.NO_TOKEN,
@@ -155,7 +159,7 @@ def _curl(
                 }
             ],
             "volumes": [{"name": "tmp", "emptyDir": {"sizeLimit": "50Mi"}}],
-            **pod.placement(cluster),
+            MERGE: pod_settings.extra_spec(cluster, spot=True),
         },
     }
 

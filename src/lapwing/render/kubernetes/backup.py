@@ -24,7 +24,7 @@ from collections.abc import Iterator
 
 from lapwing.plan.names import BACKS_UP, dump_container, secret_part
 from lapwing.plan.server_images import IMAGES
-from lapwing.render.kubernetes import data, pod
+from lapwing.render.kubernetes import data, pod, pod_settings
 from lapwing.render.kubernetes.objects import (
     ClusterEnvironment,
     Manifest,
@@ -85,7 +85,7 @@ def _cron_job(cluster: ClusterEnvironment, wanted: Backup) -> dict[str, Tree]:
                 "activeDeadlineSeconds": DEADLINE_S,
                 "ttlSecondsAfterFinished": KEPT_S,
                 "template": {
-                    "metadata": pod.metadata(cluster, PART, PART),
+                    "metadata": pod_settings.metadata(cluster, PART, PART),
                     "spec": _pod(cluster, wanted),
                 },
             },
@@ -115,7 +115,7 @@ def _pod(cluster: ClusterEnvironment, wanted: Backup) -> dict[str, Tree]:
         "initContainers": [_dump(part, resource) for part, resource in resources],
         "containers": [_store(cluster, wanted)],
         "volumes": volumes,
-        MERGE: pod.EXTRA_SPEC,
+        MERGE: pod_settings.extra_spec(cluster),
     }
 
 
@@ -129,7 +129,7 @@ def _scratch(cluster: ClusterEnvironment) -> dict[str, Tree]:
     return {
         "accessModes": ["ReadWriteOnce"],
         "resources": {"requests": {"storage": storage}},
-        MERGE: Extra(Setting("backup.volumeClaim", {}, about)),
+        MERGE: Extra(Setting("backup.volumeClaim", data.storage_class(cluster), about)),
     }
 
 

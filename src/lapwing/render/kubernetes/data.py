@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from lapwing.plan import server_images
 from lapwing.plan.model import ResourceKind
 from lapwing.plan.server_images import IMAGES
-from lapwing.render.kubernetes import pod
+from lapwing.render.kubernetes import pod, pod_settings
 from lapwing.render.kubernetes.objects import (
     ClusterEnvironment,
     Manifest,
@@ -137,7 +137,7 @@ def _stateful_set(cluster: ClusterEnvironment, part: str, resource: Resource) ->
         "resources": {"requests": {"storage": storage}},
         MERGE: Extra(
             Setting(
-                f"resources.{part}.volumeClaim", {},
+                f"resources.{part}.volumeClaim", storage_class(cluster, resource),
                 "Additional fields of the volume claim, such as storageClassName.",
             )
         ),
@@ -151,19 +151,28 @@ def _stateful_set(cluster: ClusterEnvironment, part: str, resource: Resource) ->
         "volumes": [
             {"name": _volume(p), "emptyDir": {"sizeLimit": "256Mi"}} for p in server.scratch
         ],
-        MERGE: pod.EXTRA_SPEC,
+        MERGE: pod_settings.extra_spec(cluster, f"resources.{part}", resource.pods),
     }
     spec = {
         "serviceName": name(part),
         "replicas": 1,
         "selector": {"matchLabels": selector(part)},
         "template": {
-            "metadata": pod.metadata(cluster, part, resource.kind),
+            "metadata": pod_settings.metadata(
+                cluster, part, resource.kind, f"resources.{part}", resource.pods
+            ),
             "spec": template,
         },
         "volumeClaimTemplates": [{"metadata": {"name": "data"}, "spec": claim}],
     }
     return new_object(cluster, "apps/v1", "StatefulSet", part, resource.kind, spec=spec)
+
+
+def storage_class(cluster: ClusterEnvironment, resource: Resource | None = None) -> dict[str, str]:
+    """Return the field of a volume claim with its storage class, if the stack file sets one."""
+    own = resource.storage_class if resource else None
+    called = own or cluster.settings.storage_class
+    return {"storageClassName": called} if called else {}
 
 
 def _container(part: str, resource: Resource) -> dict[str, Tree]:

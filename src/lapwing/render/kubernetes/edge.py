@@ -24,7 +24,7 @@ import json
 from collections.abc import Iterator
 
 from lapwing.plan.names import EDGE_CERTIFICATE, endpoint_group
-from lapwing.render.kubernetes import pod, workloads
+from lapwing.render.kubernetes import pod, pod_settings, workloads
 from lapwing.render.kubernetes.analysis import STATS_PORT
 from lapwing.render.kubernetes.edge_config import (
     DRAIN_PORT,
@@ -45,7 +45,7 @@ from lapwing.render.kubernetes.objects import (
     service,
     service_account,
 )
-from lapwing.render.kubernetes.setting import Digest, Joined, Setting, Tree, join
+from lapwing.render.kubernetes.setting import MERGE, Digest, Joined, Setting, Tree, join
 from lapwing.stack.fields import ComputeResources
 from lapwing.stack.model import SCALE_UP_CPU
 
@@ -167,7 +167,7 @@ def _deployment(cluster: ClusterEnvironment, size: EdgeSize, config: Joined) -> 
         volumes.append({"name": "tls", "secret": {"secretName": name(EDGE_CERTIFICATE)}})
         mounts.append({"name": "tls", "mountPath": "/etc/tls", "readOnly": True})
     template: dict[str, Tree] = {
-        "metadata": pod.metadata(cluster, "edge", "edge"),
+        "metadata": pod_settings.metadata(cluster, "edge", "edge"),
         "spec": {
             "serviceAccountName": name("edge"),
             **pod.NO_TOKEN,
@@ -180,7 +180,7 @@ def _deployment(cluster: ClusterEnvironment, size: EdgeSize, config: Joined) -> 
             "containers": [_container(cluster, size, mounts)],
             "volumes": volumes,
             "topologySpreadConstraints": pod.spread("edge"),
-            **pod.placement(cluster),
+            MERGE: pod_settings.extra_spec(cluster, spot=True),
         },
     }
     return new_object(

@@ -17,7 +17,8 @@ import shlex
 from collections.abc import Mapping
 
 from lapwing.plan.names import secret_part
-from lapwing.render.kubernetes.objects import PORT, ClusterEnvironment, labels, name, selector
+from lapwing.render.kubernetes.objects import PORT, ClusterEnvironment, name, selector
+from lapwing.render.kubernetes.pod_settings import extra_spec, metadata
 from lapwing.render.kubernetes.setting import MERGE, Extra, Joined, Setting, Tree, join
 from lapwing.stack import resource_reference as reference
 from lapwing.stack.fields import ComputeResources
@@ -96,19 +97,11 @@ def template(
     else:
         spec["terminationGracePeriodSeconds"] = PRE_STOP_S + round(service.rollout.stop_grace)
         spec["topologySpreadConstraints"] = spread(part)
-    spec |= placement(cluster)
-    return {"metadata": metadata(cluster, part, component), "spec": spec}
+    spec[MERGE] = extra_spec(cluster, f"services.{owner}", service.pods, spot=True)
+    found = metadata(cluster, part, component, f"services.{owner}", service.pods)
+    return {"metadata": found, "spec": spec}
 
 
-EXTRA_SPEC = Extra(
-    Setting(
-        "podSpec", {},
-        "Additional fields of every pod: imagePullSecrets, nodeSelector, tolerations, affinity.",
-    )
-)  # fmt: skip
-EXTRA_METADATA = Extra(
-    Setting("podMetadata", {}, "Additional metadata of every pod, such as annotations.")
-)
 EXTRAS = {
     "extraEnv": "Additional environment variables, as in a container's `env`.",
     "extraVolumes": "Additional volumes, as in a pod's `volumes`, such as a CA certificate.",
@@ -356,17 +349,3 @@ def spread(part: str) -> list[Tree]:
         }
         for key in ("topology.kubernetes.io/zone", "kubernetes.io/hostname")
     ]
-
-
-def placement(cluster: ClusterEnvironment) -> dict[str, Tree]:
-    """Place pods on spot capacity, if the environment asks for it. Source: GKE, Spot Pods."""
-    if not cluster.settings.spot:
-        return {MERGE: EXTRA_SPEC}
-    key = "cloud.google.com/gke-spot"
-    toleration = {"key": key, "operator": "Equal", "value": "true", "effect": "NoSchedule"}
-    return {"nodeSelector": {key: "true"}, "tolerations": [toleration], MERGE: EXTRA_SPEC}
-
-
-def metadata(cluster: ClusterEnvironment, part: str, component: str) -> dict[str, Tree]:
-    """Build the metadata of pods."""
-    return {"labels": labels(cluster, part, component), MERGE: EXTRA_METADATA}

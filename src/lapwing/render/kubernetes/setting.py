@@ -66,9 +66,26 @@ class Digest:
 
 @dataclass(frozen=True, slots=True)
 class Extra:
-    """A list or mapping whose items or fields are added to the one around it."""
+    """A list or mapping whose items or fields are added to the one around it.
+
+    A mapping with `over` is merged over that one, as Helm merges values: mappings deeply, any other
+    value replaces, and an empty one does not.
+    """
 
     setting: Setting
+    over: Setting | None = None
+
+    @property
+    def settings(self) -> tuple[Setting, ...]:
+        """The values that it consists of."""
+        return (self.over, self.setting) if self.over else (self.setting,)
+
+    @property
+    def default(self) -> Any:
+        """The items or fields that are added by default."""
+        return (
+            merged(self.over.default, self.setting.default) if self.over else self.setting.default
+        )
 
 
 MERGE = "<<"
@@ -103,7 +120,7 @@ def resolve(tree: Tree, scopes: Mapping[Scope, str]) -> Tree:
             if type(value) is not Extra
         }
         extra = tree.get(MERGE)
-        return found | extra.setting.default if type(extra) is Extra else found
+        return found | extra.default if type(extra) is Extra else found
     if kind is list:
         return [value for item in tree for value in _items(item, scopes)]
     if kind is Setting:
@@ -114,7 +131,14 @@ def resolve(tree: Tree, scopes: Mapping[Scope, str]) -> Tree:
 
 
 def _items(item: Tree, scopes: Mapping[Scope, str]) -> list[Tree]:
-    return item.setting.default if type(item) is Extra else [resolve(item, scopes)]
+    return item.default if type(item) is Extra else [resolve(item, scopes)]
+
+
+def merged(base: Any, over: Any) -> Any:
+    """Merge a mapping over another, as Helm's `mergeOverwrite` does."""
+    if isinstance(base, dict) and isinstance(over, dict):
+        return base | {key: merged(base.get(key), value) for key, value in over.items()}
+    return over or base
 
 
 def text(leaf: Leaf | str, scopes: Mapping[Scope, str]) -> str:
@@ -147,5 +171,5 @@ def spelled(tree: Tree, at: str = "") -> Joined:
         items = tree.items() if isinstance(tree, dict) else enumerate(tree)
         return join(*(spelled(value, f"{at}/{key}") for key, value in items))
     if isinstance(tree, Extra):
-        tree = tree.setting
+        return join(*(spelled(setting, at) for setting in tree.settings))
     return join(f"{at}: ", tree if isinstance(tree, Leaf) else plain(tree), "\n")

@@ -21,10 +21,11 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from lapwing.render.helm import chart, secrets
 from lapwing.render.helm.chart import Templated
 from lapwing.render.helm.secrets import Generated
-from lapwing.render.kubernetes.setting import Scope, join, resolve
+from lapwing.render.kubernetes.setting import Extra, Scope, Setting, join, resolve
 from tests.unit.render.helm import helm
 from tests.unit.render.helm.test_emission import ABOUT, NOTES, SCOPES
 
+ADDED = (Extra(Setting("podSpec", {})), Extra(Setting("podMetadata", {})))
 WANTED = (
     Generated(join(Scope.PREFIX, "-mysql"), {"password": 24, "root-password": 16}),
     Generated(join(Scope.PREFIX, "-private-key"), {"value": 256}),
@@ -77,7 +78,7 @@ def run(api: Api, folder: Path) -> subprocess.CompletedProcess[str]:
             pytest.skip(f"needs {program}, which is not on this machine")
     (folder / "token").write_text("t0ken")
     (folder / "ca.crt").write_text("")
-    found = resolve(secrets.objects("shop", "shop.test", WANTED), SCOPES)
+    found = resolve(secrets.objects("shop", "shop.test", WANTED, *ADDED), SCOPES)
     data = next(o for o in found if o["kind"] == "ConfigMap")["data"]
     pod = next(o for o in found if o["kind"] == "Job")["spec"]["template"]["spec"]
     containers = {c["name"]: c for c in pod["initContainers"] + pod["containers"]}
@@ -124,7 +125,7 @@ def test_refused_create_fails_job_with_status(api: Api, tmp_path: Path) -> None:
 
 
 def test_role_allows_only_create() -> None:
-    roles = [o for o in secrets.objects("shop", "shop.test", WANTED) if o["kind"] == "Role"]
+    roles = [o for o in secrets.objects("shop", "shop.test", WANTED, *ADDED) if o["kind"] == "Role"]
     assert [rule for role in roles for rule in role["rules"]] == [
         {"apiGroups": [""], "resources": ["secrets"], "verbs": ["create"]}
     ]
@@ -132,7 +133,7 @@ def test_role_allows_only_create() -> None:
 
 def test_job_name_follows_list_of_secrets(tmp_path: Path) -> None:
     def rendered(wanted: tuple[Generated, ...], folder: str) -> list[dict[str, Any]]:
-        trees = secrets.objects("shop", "shop.test", wanted)
+        trees = secrets.objects("shop", "shop.test", wanted, *ADDED)
         objects = [Templated(secrets.FILE, tree) for tree in trees]
         made = chart.files(ABOUT, objects, notes=NOTES, head="")
         found = helm.template(helm.write(tmp_path / folder, made))
@@ -148,5 +149,5 @@ def test_job_name_follows_list_of_secrets(tmp_path: Path) -> None:
     once, again = rendered(WANTED, "a"), rendered(WANTED, "b")
     assert once == again
     assert job(once) != job(rendered(WANTED[:1], "c"))
-    assert secrets.objects("shop", "shop.test", ()) == []
+    assert secrets.objects("shop", "shop.test", (), *ADDED) == []
     assert SCOPES[Scope.NAMESPACE] == "prod"

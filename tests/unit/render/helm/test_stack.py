@@ -18,6 +18,7 @@ from lapwing.render.kubernetes import render
 from lapwing.render.kubernetes.objects import ClusterEnvironment
 from lapwing.render.kubernetes.setting import Scope, resolve
 from lapwing.stack.load import load
+from tests.unit.render.clusters import CLUSTERS
 from tests.unit.render.helm import helm
 
 FLEET = Path(__file__).parents[4] / "stacks" / "fleetdm" / "lapwing.yaml"
@@ -63,10 +64,12 @@ environments:
     cloud: {provider: gcp, region: us-central1}
     spot: true
 """
+PLACED = (CLUSTERS / "placed-pods" / "lapwing.yaml").read_text()
 CASES = [
     *((SMALLEST, "here"),),
     *((SHOP, e) for e in ("kind", "rollouts", "ingress", "gateway", "production")),
     *((FLEET.read_text(), e) for e in ("kind", "hosts-25000", "production")),
+    *((PLACED, e) for e in ("cluster", "spot")),
 ]
 
 
@@ -264,6 +267,20 @@ def test_every_pod_and_volume_accepts_additional_fields(tmp_path: Path) -> None:
         if i["kind"] == "StatefulSet"
     }
     assert {name: c for name, c in claims.items() if c} == {"fleetdm-stack-mysql": "fast"}
+
+
+def test_values_of_a_service_are_merged_over_those_of_all_pods(tmp_path: Path) -> None:
+    made = cluster_environment(tmp_path, PLACED, "cluster")
+    path = helm.write(tmp_path / "chart", stack.files(made, About("shop", "1.0.0", "1", "A stack")))
+    values = "podSpec.nodeSelector.zone=a,services.api.podSpec.priorityClassName=high"
+    found = {key(o): o for o in helm.template(path, "--set", values)}
+    api = found["Rollout", "shop-api"]["spec"]["template"]["spec"]
+    assert api["nodeSelector"] == {"pool": "apps", "zone": "a"}
+    assert api["priorityClassName"] == "high"
+    assert [t["key"] for t in api["tolerations"]] == ["api"]
+    database = found["StatefulSet", "shop-db"]["spec"]["template"]["spec"]
+    assert database["nodeSelector"] == {"pool": "apps", "disk": "ssd", "zone": "a"}
+    assert "priorityClassName" not in database
 
 
 def test_minimum_above_the_maximum_is_refused(tmp_path: Path) -> None:
