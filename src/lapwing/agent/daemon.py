@@ -248,13 +248,14 @@ class Agent:
         """Complete the reserve; report that the disk is too full for it, or a wrong clock."""
         certificates_folder = self.settings.certificates
         problem = await asyncio.to_thread(certificates.find_problem, certificates_folder)
-        problem = problem or self.public_certificate.problem()
         with contextlib.suppress(OSError):
             if not await asyncio.to_thread(files.fill_reserve, self.settings.home):
                 problem = (
                     f"The disk of {self.settings.home} is full: deployments fail. Free some space;"
                     " `lapwing rollback` and `lapwing down` still work."
                 )
+        for environment in self.environments.values():
+            environment.store.show_certificate(self.public_certificate.problem(environment.state))
         if problem == self._machine_problem:
             return
         before, self._machine_problem = self._machine_problem, problem

@@ -94,6 +94,7 @@ class Store:
         """That containers could not be removed."""
         self.unsaved: str | None = None
         """Why the state on disk is not the present one."""
+        self._public_certificate_problem: str | None = None
         self._certificate_problem: str | None = None
         self._mask = mask
         self._scaling: dict[int, ScalingStatus] = {}
@@ -129,14 +130,23 @@ class Store:
             self.save_soon()
         elif (
             status.read(self.folder) is None  # It is damaged or missing.
-            or provided_certificates.problem(self.state) != self._certificate_problem
+            or self._find_certificate_problem() != self._certificate_problem
         ):
             self.update_status()
         self.events.flush()
 
+    def show_certificate(self, problem: str | None) -> None:
+        """Show in the status why there is no valid public certificate for this environment."""
+        if problem != self._public_certificate_problem:
+            self._public_certificate_problem = problem
+            self.update_status()
+
+    def _find_certificate_problem(self) -> str | None:
+        return provided_certificates.problem(self.state) or self._public_certificate_problem
+
     def update_status(self) -> None:
         """Write the status file."""
-        certificate = provided_certificates.problem(self.state)
+        certificate = self._find_certificate_problem()
         if certificate != self._certificate_problem:
             self.event("agent", certificate or f"Solved: {self._certificate_problem}")
             self._certificate_problem = certificate

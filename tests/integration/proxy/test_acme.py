@@ -10,6 +10,7 @@ import socket
 import ssl
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -181,10 +182,37 @@ def test_domain_that_points_elsewhere_is_reported_and_keeps_no_other_from_a_cert
     deploy(other, authority, "app.example.com", "other")
     until(lambda: is_public(served(where, "app.example.com")), "the certificate")
     problem = where.json("status", "-e", "live", status=1)["problem"]
-    assert "could not check elsewhere.example.com" in problem
+    assert problem.startswith("The public certificate for elsewhere.example.com is missing. ")
+    assert "The ACME authority localhost could not check the domain (" in problem
     assert "127.0.0.99" in problem
+    assert "Let the A and AAAA records of the domain have the address of this server" in problem
     assert "The next attempt is at" in problem
+    assert other.json("status", "-e", "live")["problem"] is None
     other.run("down", "-e", "live")
+
+
+def test_domain_that_the_authority_refuses_keeps_no_other_from_a_certificate(
+    where: Installation, authority: Authority
+) -> None:
+    """The whole order is refused, and only its text names the domain."""
+    deploy(where, authority, "app.example.com, blocked.example.com")
+    until(lambda: is_public(served(where, "app.example.com")), "the certificate")
+    problem = where.json("status", "-e", "live", status=1)["problem"]
+    assert problem.startswith("The public certificate for blocked.example.com is missing. ")
+    assert "refused a certificate (rejectedIdentifier): " in problem
+    assert "Use a domain that the authority accepts, or another authority." in problem
+
+
+def test_unreachable_authority_is_named_with_the_cause(
+    where: Installation, authority: Authority
+) -> None:
+    port = free_port()
+    stopped = replace(authority, directory=f"https://localhost:{port}/dir")
+    deploy(where, stopped, "app.example.com")
+    until(lambda: where.call("status", "-e", "live").returncode == 1, "the failed attempt")
+    problem = where.json("status", "-e", "live", status=1)["problem"]
+    assert "authority localhost cannot be reached (Connection refused). Check `dir" in problem
+    assert "HTTPSConnectionPool" not in problem
 
 
 def test_certificate_is_renewed_before_it_ends(where: Installation, authority: Authority) -> None:

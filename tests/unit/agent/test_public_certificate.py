@@ -25,7 +25,7 @@ def test_problem_is_read_again_when_there_is_a_new_certificate(
 ) -> None:
     settings = dataclasses.replace(Settings(tmp_path), http_port=80)
     settings.certificates.mkdir(parents=True)
-    failed = {"failed": 1, "next": 0.0, "problem": "It was refused.", "refused": {DOMAIN: "r"}}
+    failed = {"failed": 1, "next": 0.0, "refused": {DOMAIN: "It was refused."}}
     (settings.certificates / "acme.json").write_text(json.dumps(failed))
     pair = create_server("Test", 90, [DOMAIN], [])
     monkeypatch.setattr(acme, "obtain", lambda *_: pair.key_pem + pair.certificate_pem)
@@ -39,7 +39,7 @@ def test_problem_is_read_again_when_there_is_a_new_certificate(
         pass
 
     async def renewed() -> None:
-        seen.append(found.problem())
+        seen.append(found.problem(wanted))
         ended.set()
 
     async def attempt() -> None:
@@ -48,6 +48,6 @@ def test_problem_is_read_again_when_there_is_a_new_certificate(
 
     ended = asyncio.Event()
     found = PublicCertificate(settings, lambda: [wanted], answer, use, renewed)
-    assert "It was refused." in (found.problem() or "")
+    assert "It was refused." in (found.problem(wanted) or "")
     asyncio.run(attempt())
     assert seen == [None]

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from lapwing import __version__
 from lapwing.errors import LapwingError
@@ -28,23 +29,43 @@ RATE_LIMIT_S = 3600.0
 NONCE_ATTEMPTS = 5
 """How often a request is given to certbot's library while its nonce is refused (RFC 8555, 6.5). The
 library sends the request twice each time, with a new nonce."""
-RATE_LIMITED = "urn:ietf:params:acme:error:rateLimited"
+RATE_LIMITED = "rateLimited"
+_POINT = (
+    "Let the A and AAAA records of the domain have the address of this server only, and open port "
+    "80 in its firewall."
+)
+_HINTS = {
+    "caa": "Allow the authority in the domain's CAA record, or remove the record.",
+    "connection": _POINT,
+    "dns": "Create an A or AAAA record of the domain with the address of this server.",
+    "dnssec": "Correct the DNSSEC records of the domain.",
+    "externalAccountRequired": "Use another authority: external accounts are not supported.",
+    "invalidContact": "Correct the address in `tls: {acme: ...}`, and deploy again.",
+    "incorrectResponse": _POINT,
+    "rateLimited": "Wait: a certificate that is present stays in use.",
+    "rejectedIdentifier": "Use a domain that the authority accepts, or another authority.",
+    "serverInternal": "Wait: the fault is the authority's.",
+    "tls": _POINT,
+    "unauthorized": _POINT,
+    "unsupportedContact": "Correct the address in `tls: {acme: ...}`, and deploy again.",
+}
+"""The next step by the type of an error. Source: RFC 8555, 6.7."""
+_HOST = re.compile(r"[\w-]+(?:\.[\w-]+)+")
+MAX_DETAIL_CHARACTERS = 300
 
 
 class CertificateError(LapwingError):
     """A public certificate was refused, or the authority cannot be reached.
 
-    `refused` has the reason for each domain that the authority could not check. `retry_after` is
-    the number of seconds that it asks to wait.
+    `refused` has the reason and the next step for each domain that gets no certificate.
+    `retry_after` is the number of seconds that the authority asks to wait.
     """
 
     code = "certificate"
 
-    def __init__(
-        self, message: str, refused: Mapping[str, str] | None = None, retry_after: float = 0.0
-    ) -> None:
-        super().__init__(message)
-        self.refused = dict(refused or {})
+    def __init__(self, refused: Mapping[str, str], retry_after: float = 0.0) -> None:
+        super().__init__(" ".join(f"{name}: {text}" for name, text in sorted(refused.items())))
+        self.refused = dict(refused)
         self.retry_after = retry_after
 
 
@@ -61,6 +82,11 @@ class Order:
     names: tuple[str, ...]
     account: Path
     trusted: Path | None = None
+
+    @property
+    def authority(self) -> str:
+        """How messages call the authority: the host name of its directory."""
+        return f"The ACME authority {urlsplit(self.directory).hostname or self.directory}"
 
 
 Publish = Callable[[Mapping[str, str]], None]
@@ -80,17 +106,17 @@ def obtain(order: Order, publish: Publish) -> bytes:
         deadline = datetime.datetime.now() + datetime.timedelta(seconds=TIMEOUT_S)  # noqa: DTZ005
         signed = client.poll_and_finalize(made, deadline)
     except errors.ValidationError as error:
-        refused = {a.body.identifier.value: _reason(a.body) for a in error.failed_authzrs}
-        listed = "; ".join(f"{name}: {reason}" for name, reason in sorted(refused.items()))
-        raise CertificateError(f"The authority could not check {listed}", refused) from error
-    except messages.Error as error:
-        wait = RATE_LIMIT_S if error.typ == RATE_LIMITED else 0.0
+        failed = {a.body.identifier.value: _error_of(a.body) for a in error.failed_authzrs}
         raise CertificateError(
-            f"The authority refused: {error.detail}", retry_after=wait
+            {name: _reason(order, "could not check the domain", e) for name, e in failed.items()}
         ) from error
-    except (errors.Error, requests.RequestException, ValueError) as error:
-        reason = type(error).__name__ if isinstance(error, errors.TimeoutError) else str(error)
-        raise CertificateError(f"{order.directory} failed: {reason}") from error
+    except messages.Error as error:
+        raise _refusal(order, error) from error
+    except errors.TimeoutError as error:
+        text = f"{order.authority} did not finish within {TIMEOUT_S:.0f} s. It is tried again."
+        raise CertificateError(dict.fromkeys(order.names, text)) from error
+    except (errors.Error, requests.RequestException, ValueError, AttributeError) as error:
+        raise CertificateError(dict.fromkeys(order.names, _failure(order, error))) from error
     finally:
         publish({})
     return key + signed.fullchain_pem.encode()
@@ -151,8 +177,45 @@ def _answer(client: ClientV2, order: Any, publish: Publish) -> None:
         client.answer_challenge(challenge, response)
 
 
-def _reason(authorization: Any) -> str:
-    """Return why a domain was refused, as the authority says it, on one line."""
-    errors = [c.error for c in authorization.challenges if c.error is not None]
-    text = str(errors[0].detail) if errors else "no reason given"
-    return re.sub(r"\s+", " ", text)[:300]
+def _refusal(order: Order, error: Any) -> CertificateError:
+    """Return the error for a refused order: of the domains that it names, or else of all.
+
+    An authority names them in subproblems (RFC 8555, 6.7.1), or in the text only.
+    """
+    found = {s.identifier.value: s for s in error.subproblems or () if s.identifier is not None}
+    if not found:
+        hosts = set(_HOST.findall(error.detail or ""))
+        named = [n for n in order.names if any(n == h or n.endswith(f".{h}") for h in hosts)]
+        found = dict.fromkeys(named or order.names, error)
+    wait = RATE_LIMIT_S if error.code == RATE_LIMITED else 0.0
+    reasons = {n: _reason(order, "refused a certificate", e) for n, e in found.items()}
+    return CertificateError(reasons, wait)
+
+
+def _error_of(authorization: Any) -> Any:
+    """Return the error of the challenge that failed; None without one."""
+    return next((c.error for c in authorization.challenges if c.error is not None), None)
+
+
+def _reason(order: Order, what: str, error: Any) -> str:
+    """Return what the authority did and answered, and the next step."""
+    if error is None:
+        return f"{order.authority} {what}, and gave no reason. {_POINT}"
+    kind = str(error.typ).rpartition(":")[2]
+    detail = re.sub(r"\s+", " ", str(error.detail or error.title or "no reason given"))
+    detail = detail[:MAX_DETAIL_CHARACTERS].rstrip(" .")
+    return f"{order.authority} {what} ({kind}): {detail}. {_HINTS.get(kind, '')}".rstrip()
+
+
+def _failure(order: Order, error: BaseException) -> str:
+    """Return why the authority cannot be used, and the next step."""
+    cause = None
+    seen: BaseException | None = error
+    while seen is not None:  # The innermost error of the system is the cause.
+        found = getattr(seen, "verify_message", None) or getattr(seen, "strerror", None)
+        cause = found or cause
+        seen = seen.__cause__ or seen.__context__
+    check = f"Check `directory` in `tls: {{acme: ...}}` ({order.directory})"
+    if cause is None:
+        return f"{order.authority} gave no valid ACME answer. {check}."
+    return f"{order.authority} cannot be reached ({cause}). {check} and the network of this server."

@@ -38,11 +38,10 @@ WARN_DAYS = 20
 
 
 class Attempts(msgspec.Struct, kw_only=True):
-    """The attempts that failed: their number, the time of the next one, the reasons."""
+    """The attempts that failed: their number, the time of the next one, the reason by domain."""
 
     failed: int = 0
     next: float = 0.0
-    problem: str | None = None
     refused: dict[str, str] = {}
 
 
@@ -78,7 +77,7 @@ class PublicCertificate:
         names: set[str] = set()
         for state in sorted(self._states(), key=lambda s: (s.stack, s.environment)):
             document = state.document
-            if document is None or not document.services or not document.acme:
+            if document is None or not document.acme or not _wants(state):
                 continue
             chosen = chosen or document.acme
             names.update(document.public_hosts)
@@ -97,28 +96,35 @@ class PublicCertificate:
         if await asyncio.to_thread(self._is_due, names, may_wait=waits):
             self._task = asyncio.create_task(self._obtain(chosen, names, is_partial=waits))
 
-    def problem(self) -> str | None:
-        """Return why clients get no valid public certificate, or soon will not."""
-        chosen, names = self.wanted()
-        if chosen is None:
+    def problem(self, state: EnvironmentState) -> str | None:
+        """Return why an environment has no valid public certificate, or soon will have none."""
+        if not _wants(state):
             return None
+        assert state.document is not None
         if self._settings.http_port is None:
             return (
                 "`tls: {acme: ...}` has no effect: LAPWING_HTTP_PORT is not set, so the authority "
-                "cannot check the domain. Run `lapwing server setup -e NAME`, or set it to 80."
+                f"cannot check the domain. Run `lapwing server setup -e {state.environment}`, or "
+                "set it to 80."
             )
-        reason = self._attempts.problem
-        if reason is None:
+        names = [n for n in state.document.public_hosts if n in self._attempts.refused]
+        if not names:
             return None
         pair = load_pair(self._file, self._file)
         now = datetime.datetime.now(datetime.UTC)
-        has_names = pair is not None and set(names) <= set(names_of(pair.certificate))
+        known = set(names_of(pair.certificate)) if pair else set()
         ends = pair.certificate.not_valid_after_utc if pair else now
-        if has_names and ends - now > datetime.timedelta(days=WARN_DAYS):
+        if ends - now > datetime.timedelta(days=WARN_DAYS):
+            names = [n for n in names if n not in known]
+        reasons: dict[str, list[str]] = {}
+        for name in names:
+            until = f"valid until {ends:%Y-%m-%d}" if name in known else "missing"
+            reasons.setdefault(f"is {until}. {self._attempts.refused[name]}", []).append(name)
+        if not reasons:
             return None
-        until = f"valid until {ends:%Y-%m-%d}" if has_names else "missing"
         later = time.strftime("%Y-%m-%d %H:%M", time.gmtime(self._attempts.next))
-        return f"The public certificate is {until}: {reason} The next attempt is at {later} UTC."
+        text = (f"The public certificate for {', '.join(n)} {r}" for r, n in reasons.items())
+        return f"{' '.join(text)} The next attempt is at {later} UTC."
 
     def _is_due(self, names: Iterable[str], *, may_wait: bool) -> bool:
         """Return whether the certificate is missing, lacks a name, or is due for renewal.
@@ -152,28 +158,27 @@ class PublicCertificate:
             await asyncio.to_thread(write_atomic, self._file, data)
             await self._use()
         except acme.CertificateError as error:
-            refused = error.refused or dict.fromkeys(names, error.message)
-            await self._failed(error.message, refused, error.retry_after)
-        except Exception as error:
+            await self._failed(error.refused, error.retry_after)
+        except Exception:
             log.exception("The certificate could not be obtained.")
-            reason = f"{type(error).__name__}: {error}."
-            await self._failed(reason, dict.fromkeys(names, reason), 0.0)
+            reason = f"An unexpected error is described in {self._settings.agent / 'agent.log'}."
+            await self._failed(dict.fromkeys(names, reason), 0.0)
         else:
             log.info("There is a new certificate for %s.", ", ".join(names))
             if not is_partial:
                 await self._record_attempts(Attempts())
             await self._renewed()
 
-    async def _failed(self, reason: str, refused: Mapping[str, str], retry_after: float) -> None:
+    async def _failed(self, refused: Mapping[str, str], retry_after: float) -> None:
         """Back off; domains that were not refused are tried at once, without those that were."""
-        log.warning("%s", reason)
+        for name, reason in sorted(refused.items()):
+            log.warning("No certificate for %s. %s", name, reason)
         before = self._attempts
         waits = time.time() < before.next
         delay = min(FIRST_DELAY_S * 2**before.failed, LONGEST_DELAY_S)
         attempts = Attempts(
             failed=before.failed + (not waits),
             next=before.next if waits else time.time() + max(delay, retry_after),
-            problem=reason if reason.endswith(".") else f"{reason}.",
             refused={**(before.refused if waits else {}), **refused},
         )
         await self._record_attempts(attempts)
@@ -194,3 +199,9 @@ class PublicCertificate:
     async def _record_attempts(self, attempts: Attempts) -> None:
         self._attempts = attempts
         await asyncio.to_thread(write_atomic, self._record, msgspec.json.encode(attempts))
+
+
+def _wants(state: EnvironmentState) -> bool:
+    """Return whether an environment is served with a public certificate."""
+    document = state.document
+    return document is not None and bool(document.services and document.acme)
