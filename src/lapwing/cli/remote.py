@@ -109,7 +109,7 @@ def run_on_server(
     if sends_source:
         context.load(environment, folders=verb in RESUMED)
     address = Host.parse(host).as_user(server.USER)
-    to = Connection(address, context.settings.environ or os.environ)
+    to = Connection(address, context.settings.environ or os.environ, environment)
     _greet(context, to, environment)
     if sends_source:
         snapshot = snapshot or source.take(folder, to.environ)

@@ -14,6 +14,9 @@ from lapwing.cli.options import environment_named
 from lapwing.errors import ServerError, UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from lapwing.server.setup import Step
     from lapwing.server.ssh import Connection
 
 PUBLIC_KEY = r"(ssh-|ecdsa-|sk-)[a-z0-9@.-]+ [A-Za-z0-9+/=]+( .*)?"
@@ -34,7 +37,7 @@ def command() -> None:
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     help="A public SSH key that may deploy. Default: the keys of the user in `host`.",
 )
-@click.option("--dry-run", is_flag=True, help="Check the server, and print every command.")
+@click.option("--dry-run", is_flag=True, help="Check the server, and print every command and file.")
 @click.pass_obj
 def setup(context: Context, environment: str, files: tuple[Path, ...], dry_run: bool) -> None:
     """Install or upgrade Lapwing on the server of an environment; running services keep serving.
@@ -56,14 +59,13 @@ def setup(context: Context, environment: str, files: tuple[Path, ...], dry_run: 
             hint="Correct what is listed above, and run the command again.",
         )
     keys = _public_keys(files) or _authorized_keys(to)
-    for step in steps.steps(package.build(), facts, keys):
-        if dry_run:
-            context.printer.data(f"# {step.title}\n{step.script}\n")
-            continue
-        context.printer.progress(step.title)
-        to.run_as_root(step.script, step.given)
-    if not dry_run:
-        context.printer.say(f"{to.host} is ready. Run `lapwing deploy -e {environment}`.")
+    found_steps = steps.steps(package.build(), facts, keys)
+    if dry_run:
+        for step in found_steps:
+            context.printer.data(context.printer.mask(str(step)))
+        return
+    _run(context, to, found_steps)
+    context.printer.say(f"{to.host} is ready. Run `lapwing deploy -e {environment}`.")
 
 
 @command.command("key")
@@ -77,8 +79,11 @@ def key(context: Context, environment: str, file: Path) -> None:
     `deploy-key.pub` here, and give `deploy-key` to CI as a secret.
     """
     from lapwing.server import setup as steps
+    from lapwing.server import ssh
 
     to = _connection(context, environment)
+    if not to.run(steps.INSTALLED):
+        raise ssh.not_installed(to.host, environment)
     ref = context.ref(environment)
     lines = [steps.key_line(k, f"{ref.stack}/{environment}") for k in _public_keys([file])]
     step = steps.allow(lines)
@@ -91,20 +96,34 @@ def key(context: Context, environment: str, file: Path) -> None:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.pass_obj
 def remove(context: Context, environment: str, yes: bool) -> None:
-    """Stop every stack on the server and remove Lapwing; keep /var/lib/lapwing with the data."""
-    from lapwing.server import setup as steps
+    """Stop every stack on the server and remove Lapwing with its SSH keys; keep the data.
+
+    Databases, volumes, secrets and backups stay in /var/lib/lapwing.
+    """
+    from lapwing.server import probe, removal
 
     to = _connection(context, environment)
-    if not yes and not context.printer.confirm(f"Stop every stack on {to.host}?"):
+    facts = probe.parse(to.run_as_root(removal.LIST).decode(errors="replace"))
+    context.printer.say(removal.describe(to.host, facts))
+    if not yes and not context.printer.confirm(f"Remove Lapwing from {to.host}?"):
         raise UsageError(
             f"Removing Lapwing from {to.host} was not confirmed; nothing was changed.",
             hint="Pass --yes to skip the confirmation.",
         )
-    to.run_as_root(steps.REMOVE)
+    _run(context, to, removal.STEPS)
     context.printer.say(
-        f"Lapwing is removed from {to.host}. Its data is still in {steps.HOME}: remove it with "
+        f"Lapwing is removed from {to.host}. To use the data again, run `lapwing server setup -e "
+        f"{environment}`. To delete it with the local backups, run as root on the server: "
         f"`userdel --remove {server.USER}`."
     )
+
+
+def _run(context: Context, to: Connection, steps: Sequence[Step]) -> None:
+    """Run steps as root, and show the progress. Raises ServerConnectionError or ServerError."""
+    with context.printer.working(f"connecting to {to.host}"):
+        for number, step in enumerate(steps, start=1):
+            context.printer.progress(f"[{number}/{len(steps)}] {step.title}")
+            to.run_as_root(step.script, step.given)
 
 
 def _connection(context: Context, environment: str) -> Connection:
@@ -119,7 +138,7 @@ def _connection(context: Context, environment: str) -> Connection:
             hint=f"Add it in {context.stack_file.path}: `environments: {{{environment}: {{target: "
             "machine, host: root@203.0.113.7}}`.",
         )
-    return Connection(Host.parse(str(host)), context.settings.environ)
+    return Connection(Host.parse(str(host)), context.settings.environ, environment)
 
 
 def _authorized_keys(to: Connection) -> list[str]:

@@ -10,6 +10,7 @@ receive  the only command that SSH keys may run on the server
 package  Lapwing as a wheel, made of the installation that runs
 probe    what a server has, and what it lacks
 setup    the steps that make a server of it
+removal  the steps that remove Lapwing from it
 """
 
 VERBS = {

@@ -29,7 +29,10 @@ HOME = "/var/lib/lapwing"
 SETTINGS = "/etc/lapwing/environment"
 LOCAL_SETTINGS = "/etc/lapwing/environment.local"
 SYSCTL = "/etc/sysctl.d/90-lapwing.conf"
+WRAPPER_FILE = "/usr/local/bin/lapwing"
 KEEP_VERSIONS = 3
+INSTALLED = f"test -x {WRAPPER_FILE} && echo yes || true"
+_END = "END-OF-FILE"
 OPTIONS = "restrict,pty"
 LIMITED_OPTIONS = "restrict"
 """Of a line in authorized_keys: no forwarding, no agent, no X11. Source: sshd(8)."""
@@ -94,10 +97,10 @@ MemoryMax=75%
 """The limit is a percentage of the physical memory; swap is not limited.
 
 Source: systemd.resource-control(5)."""
-_SLICE_FILE = "10-lapwing.conf"
+SLICE_FILE = "10-lapwing.conf"
 """It sorts before `50-MemoryMax.conf`, which `systemctl set-property` writes: files are read in the
 order of their names, in whichever folder they are. Source: systemd.unit(5)."""
-_SLICE_FOLDER = f"/etc/systemd/system/user-$(id -u {USER}).slice.d"
+SLICE_FOLDER = f"/etc/systemd/system/user-$(id -u {USER}).slice.d"
 
 VARIABLES = f"""\
 LAPWING_HOME={HOME}/state
@@ -125,6 +128,18 @@ class Step:
     script: str
     given: bytes = b""
 
+    def __str__(self) -> str:
+        """Return the step as root could type it, with the file that the script reads."""
+        try:
+            text = self.given.decode()
+        except UnicodeDecodeError:
+            digest = hashlib.sha256(self.given).hexdigest()
+            size = f"{len(self.given)} bytes with the SHA-256 {digest}"
+            return f"# {self.title}: standard input is a file of {size}\n{self.script}\n"
+        if not text:
+            return f"# {self.title}\n{self.script}\n"
+        return f"# {self.title}\n{{\n{self.script}\n}} <<'{_END}'\n{text}{_END}\n"
+
 
 def steps(package: Package, facts: Mapping[str, str], keys: Sequence[str]) -> list[Step]:
     """Return the steps for a server of which `facts` are known; `keys` are public SSH keys."""
@@ -139,12 +154,11 @@ def steps(package: Package, facts: Mapping[str, str], keys: Sequence[str]) -> li
             "{ echo 1 > /proc/sys/net/ipv4/tcp_migrate_req; } 2>/dev/null || true",
             b"net.ipv4.tcp_migrate_req = 1\n",
         ),
-        Step("write the command", _write("/usr/local/bin/lapwing", 0o755), WRAPPER.encode()),
+        Step("write the command", _write(WRAPPER_FILE, 0o755), WRAPPER.encode()),
         allow([key_line(key) for key in keys]),
         Step(
             "limit the memory of builds",
-            f"folder={_SLICE_FOLDER}\ninstall -d $folder\n"
-            f"{_write(f'$folder/{_SLICE_FILE}', 0o644)}",
+            f"folder={SLICE_FOLDER}\ninstall -d $folder\n{_write(f'$folder/{SLICE_FILE}', 0o644)}",
             SLICE.encode(),
         ),
         Step(
@@ -247,7 +261,7 @@ def key_line(key: str, only: str | None = None) -> str:
     """Return the line of authorized_keys for a public key; `only` is STACK/ENVIRONMENT."""
     limit = f" --only {only}" if only else ""
     options = LIMITED_OPTIONS if only else OPTIONS
-    return f'{options},command="/usr/local/bin/lapwing receive{limit}" {key}'
+    return f'{options},command="{WRAPPER_FILE} receive{limit}" {key}'
 
 
 def _write(path: str, mode: int, digest: str | None = None) -> str:
@@ -279,12 +293,3 @@ for old in $(ls -1td -- [0-9]*[0-9a-f]/ | tail -n +{KEEP_VERSIONS + 1}); do
   old=${{old%/}}
   [ "$old" = "$current" ] || rm -rf -- "$old" "$old.txt" "$old.wheel"
 done"""
-REMOVE = f"""\
-systemctl disable --now --quiet lapwing 2>/dev/null || true
-pkill -TERM -u {USER} || true
-sleep 2
-pkill -KILL -u {USER} || true
-rm -f {_SLICE_FOLDER}/{_SLICE_FILE}
-rm -rf {TOP} /etc/lapwing /etc/systemd/system/lapwing.service /usr/local/bin/lapwing {SYSCTL}
-systemctl daemon-reload"""
-"""Removes the program; the user and its home, with all data, stay."""

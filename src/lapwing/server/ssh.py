@@ -27,6 +27,8 @@ from lapwing.system.sanitize import escape_controls
 
 FAILED = 255
 """The exit status of ssh itself when there is no connection. Source: ssh(1)."""
+NOT_FOUND = 127
+"""The exit status of a shell for a program that is missing. Source: POSIX, sh."""
 CONNECT_TIMEOUT_S = 15
 ALIVE_INTERVAL_S = 10
 """Interval of keep-alive messages; after three without a reply, the connection is closed."""
@@ -75,11 +77,15 @@ class Host:
 
 
 class Connection:
-    """Runs commands on a server. `environ` is the user's environment."""
+    """Runs commands on a server. `environ` is the user's environment.
 
-    def __init__(self, host: Host, environ: Mapping[str, str]) -> None:
+    `environment` is that of the stack, for hints.
+    """
+
+    def __init__(self, host: Host, environ: Mapping[str, str], environment: str) -> None:
         self.host = host
         self.environ = dict(environ)
+        self.environment = environment
 
     @property
     def program(self) -> list[str]:
@@ -120,7 +126,9 @@ class Connection:
             ) from error
         messages = escape_controls(done.stderr.decode(errors="replace"))
         if done.returncode == FAILED:
-            raise failure(self.host, messages)
+            raise failure(self.host, messages, self.environment)
+        if done.returncode == NOT_FOUND and self.host.user == USER:
+            raise not_installed(self.host, self.environment)
         if done.returncode:
             lines = messages.strip().splitlines()[-OUTPUT_LINES:]
             raise ServerError(
@@ -198,12 +206,13 @@ def _control_folder() -> Path:
 
 def no_ssh() -> LapwingError:
     """Return the error for a machine without the ssh program."""
-    return UsageError(
+    return LapwingError(
         "ssh is not installed.",
         hint="Install it, for instance with `apt-get install openssh-client`.",
     )
 
 
+DENIED = "Permission denied"
 CAUSES = (
     (
         "REMOTE HOST IDENTIFICATION HAS CHANGED",
@@ -218,10 +227,10 @@ CAUSES = (
         "shows. In CI, write the key to ~/.ssh/known_hosts.",
     ),
     (
-        "Permission denied",
+        DENIED,
         "{host} refuses the login.",
-        "Run `lapwing server setup -e NAME` if the server was not set up yet: it allows the SSH "
-        "keys of the user in `host`. Lapwing logs in with keys, never with a password.",
+        "Lapwing logs in with an SSH key, never with a password. Check the user in `host`. "
+        "`ssh-copy-id {target}` allows your key; `ssh-add` loads one with a passphrase.",
     ),
     (
         "Could not resolve hostname",
@@ -240,14 +249,29 @@ CAUSES = (
     ),
 )
 """Messages of OpenSSH, with the error and the hint for each."""
+_NOT_ALLOWED = (
+    "Run `lapwing server setup -e {environment}`: it installs Lapwing, and allows the SSH keys of "
+    "the user in `host`. For a key of CI, run `lapwing server key -e {environment} FILE`."
+)
+"""The hint for a login as Lapwing's user, which a setup allows."""
 
 
-def failure(host: Host, messages: str) -> ServerConnectionError:
+def not_installed(host: Host, environment: str) -> ServerError:
+    """Return the error for a server without Lapwing."""
+    return ServerError(
+        f"Lapwing is not installed on {host}.",
+        hint=f"Run `lapwing server setup -e {environment}`.",
+    )
+
+
+def failure(host: Host, messages: str, environment: str) -> ServerConnectionError:
     """Return the error for a connection that failed, from the messages of ssh."""
-    values = {"host": host, "name": host.name, "target": host.target}
+    values = {"host": host, "name": host.name, "target": host.target, "environment": environment}
     for sign, message, hint in CAUSES:
         if sign in messages:
-            return ServerConnectionError(message.format(**values), hint=hint.format(**values))
+            is_ours = sign == DENIED and host.user == USER
+            step = (_NOT_ALLOWED if is_ours else hint).format(**values)
+            return ServerConnectionError(message.format(**values), hint=step)
     return ServerConnectionError(
         f"The connection to {host} failed.",
         detail=without_login(messages).strip() or None,

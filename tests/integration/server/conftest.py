@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -126,6 +127,11 @@ class Laptop:
         )  # fmt: skip
 
 
+def version(laptop: Laptop) -> str:
+    """The version in the laptop's working tree."""
+    return (laptop.where.folder / "VERSION").read_text()
+
+
 def make_key(path: Path) -> str:
     """Make an SSH key; return its public part."""
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(path)], check=True)
@@ -158,3 +164,11 @@ def laptop(machine: Machine, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         )  # fmt: skip
         yield made
         made.close()
+
+
+@pytest.fixture
+def deployed(laptop: Laptop) -> Laptop:
+    """A laptop that has deployed a version."""
+    laptop.write(f"v{time.monotonic_ns()}")
+    laptop.where.run("deploy", "-e", "vps")
+    return laptop

@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,22 +16,10 @@ import lapwing
 from lapwing.load.client import Plan, running
 from lapwing.load.worker import Traffic
 from tests.deployed import until
-from tests.integration.server.conftest import APP, Laptop, make_key
+from tests.integration.server.conftest import APP, Laptop, make_key, version
 from tests.integration.server.machines import Machine
 
 pytestmark = pytest.mark.xdist_group("server")
-
-
-@pytest.fixture
-def deployed(laptop: Laptop) -> Laptop:
-    """A laptop that has deployed a version."""
-    laptop.write(f"v{time.monotonic_ns()}")
-    laptop.where.run("deploy", "-e", "vps")
-    return laptop
-
-
-def version(laptop: Laptop) -> str:
-    return (laptop.where.folder / "VERSION").read_text()
 
 
 def test_setup_can_run_again(deployed: Laptop) -> None:
@@ -50,6 +37,13 @@ def test_setup_shows_its_commands_and_changes_nothing(laptop: Laptop) -> None:
     assert "# install Lapwing\n" in shown
     assert "echo 1 > /proc/sys/net/ipv4/tcp_migrate_req" in shown
     assert "systemctl restart lapwing" in shown
+    for file in ("etc/lapwing/environment", "etc/systemd/system/lapwing.service"):
+        assert f"\n{(laptop.machine.root / file).read_text()}END-OF-FILE\n" in shown
+    assert (
+        f'command="/usr/local/bin/lapwing receive" {laptop.key.with_suffix(".pub").read_text()}'
+        in shown
+    )
+    assert "copy Lapwing: standard input is a file of " in shown
     assert laptop.machine.run("find /opt/lapwing /etc/lapwing | sort | sha256sum") == before
 
 

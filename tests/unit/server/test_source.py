@@ -63,7 +63,7 @@ def test_source_refused_by_a_server_is_not_a_lost_connection(
     program.write_text(f"#!/bin/sh\n{receive} {server}\n")  # In place of the login and sshd.
     program.chmod(0o755)
     environ = {**ENVIRON, "PATH": f"{program.parent}:{ENVIRON['PATH']}"}
-    to = Connection(Host("vps", "lapwing", 2222), environ)
+    to = Connection(Host("vps", "lapwing", 2222), environ, "vps")
     with pytest.raises(error) as refused:
         source.send(repository, source.take(repository, environ), "shop", "vps", to)
     assert type(refused.value) is error

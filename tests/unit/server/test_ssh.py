@@ -58,7 +58,18 @@ def test_invalid_address(text: str) -> None:
     ],
 )  # fmt: skip
 def test_failure_has_a_cause_and_a_next_step(messages: str, expected: str) -> None:
-    error = failure(Host("vps", "me", 2222), messages)
+    error = failure(Host("vps", "me", 2222), messages, "production")
     assert expected in error.message
     assert error.hint
     assert "{" not in error.message + error.hint
+
+
+@pytest.mark.parametrize(
+    ("user", "expected"),
+    [("me", "`ssh-copy-id -p 2222 me@vps`"), ("lapwing", "`lapwing server setup -e production`")],
+)
+def test_refused_login_advises_setup_only_for_the_user_of_lapwing(user: str, expected: str) -> None:
+    messages = f"{user}@vps: Permission denied (publickey,password)."
+    hint = failure(Host("vps", user, 2222), messages, "production").hint or ""
+    assert expected in hint
+    assert ("server setup" in hint) == (user == "lapwing")

@@ -1,0 +1,58 @@
+"""Remove Lapwing from a server, and the messages of a server without it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.deployed import until
+from tests.integration.server.conftest import Laptop, make_key, version
+
+pytestmark = [pytest.mark.xdist_group("server"), pytest.mark.timeout(900)]
+
+
+def test_removed_server_keeps_its_data_and_can_be_set_up_again(deployed: Laptop) -> None:
+    where, machine, serving = deployed.where, deployed.machine, version(deployed)
+    asked = where.run("server", "remove", "-e", "vps", status=2).stderr
+    assert "stops    these environments: shop/" in asked
+    assert "SSH keys of people and CI" in asked
+    assert "keeps    /var/lib/lapwing (" in asked
+    assert "nothing was changed" in asked
+    assert deployed.ask() == serving
+    shown = where.run("server", "remove", "-e", "vps", "--yes").stderr
+    assert "[1/3] stop the agent, services and databases" in shown
+    assert "`userdel --remove lapwing`" in shown
+    for path in ("/opt/lapwing", "/etc/lapwing", "/usr/local/bin/lapwing",
+                 "/var/lib/lapwing/.ssh/authorized_keys",
+                 "/etc/systemd/system/user-$(id -u lapwing).slice.d"):  # fmt: skip
+        machine.run(f"test ! -e {path}")
+    assert not machine.run("pgrep -u lapwing || true")
+    refused = where.run("status", "-e", "vps", status=1).stderr
+    assert "refuses the login" in refused
+    assert "Run `lapwing server setup -e vps`" in refused
+    key = str(deployed.key.with_suffix(".pub"))
+    missing = where.run("server", "key", "-e", "vps", key, status=1).stderr
+    assert "Lapwing is not installed on root@" in missing
+    where.run("server", "remove", "-e", "vps", "--yes")  # As after an interruption.
+    where.run("server", "setup", "-e", "vps")
+    until(lambda: deployed.ask() == serving)
+
+
+def test_missing_program_and_refused_login_are_named(deployed: Laptop, tmp_path: Path) -> None:
+    where, machine = deployed.where, deployed.machine
+    machine.run("mv /usr/local/bin/lapwing /usr/local/bin/moved")
+    try:
+        shown = where.run("status", "-e", "vps", status=1).stderr
+    finally:
+        machine.run("mv /usr/local/bin/moved /usr/local/bin/lapwing")
+    assert "Lapwing is not installed on lapwing@" in shown
+    make_key(tmp_path / "stranger")
+    deployed.use(tmp_path / "stranger")
+    try:
+        shown = where.run("server", "setup", "-e", "vps", status=1).stderr
+    finally:
+        deployed.use(machine.folder.parent / "id")
+    assert "refuses the login" in shown
+    assert "`ssh-copy-id " in shown
+    assert "server setup" not in shown
