@@ -51,7 +51,7 @@ def programs(here: Files, packages: Files, notes: list[str], folder: str) -> lis
     if not found and not _is_collection(here):
         adapter = "install @sveltejs/adapter-node or @sveltejs/adapter-static."
         svelte = "@sveltejs/kit" in here.get("package.json", "")
-        notes.append(f"{folder}: {adapter if svelte else 'no start command found.'}")
+        notes.append(f"{folder}: {adapter if svelte else _no_command(here)}")
         package = mapping(read_json(here.get("package.json", "")))
         if not svelte and "build" in mapping(package.get("scripts")):
             notes.append(
@@ -64,6 +64,16 @@ def programs(here: Files, packages: Files, notes: list[str], folder: str) -> lis
         program.uses = uses if program.kind != "static" else []
         program.prefixes = prefixes if program.kind == "web" else []
     return found
+
+
+def _no_command(here: Files) -> str:
+    """Return why a folder with source has no start command."""
+    manifest = next(name for name in (*MANIFESTS, "package.json") if name in here)
+    if manifest == "package.json":
+        return "package.json has no start command."
+    if not python_dependencies(here):
+        return f"{manifest} names no dependencies, and there is no main.py, so no start command."
+    return f"no start command found: {manifest} names no framework that is known."
 
 
 def has_source(here: Files) -> bool:
