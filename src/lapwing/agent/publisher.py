@@ -36,6 +36,7 @@ from lapwing.agent.rollout import PUBLISHED, State
 from lapwing.agent.state import EnvironmentState, Generation
 from lapwing.desired.secrets import SecretStore
 from lapwing.errors import ProxyUnreachableError
+from lapwing.plan import host_names
 from lapwing.plan.model import Certificate, Document, Edge, Maintenance
 from lapwing.render.envoy import SECURE, header_changes
 from lapwing.settings import DEFAULT_PORT
@@ -259,13 +260,9 @@ def domain_conflict(
 
     Names of previews count, too.
     """
-    wanted = document.with_previews
-    for state in states:
-        if state is not own and _is_served(state):
-            for domain in (d for each in _documents(state) for d in each.with_previews):
-                if domain in wanted:
-                    return domain, f"{state.stack}/{state.environment}"
-    return None
+    served = (state for state in states if state is not own and _is_served(state))
+    others = ((f"{s.stack}/{s.environment}", each) for s in served for each in _documents(s))
+    return host_names.find_conflict(document.with_previews, others)
 
 
 def _is_served(state: EnvironmentState) -> bool:

@@ -36,6 +36,7 @@ from lapwing.agent.rollout import Action
 from lapwing.agent.state import Generation, RolloutRecord
 from lapwing.agent.store import Store
 from lapwing.errors import JobError, LapwingError, ReplicaError, SmokeError
+from lapwing.plan import host_names
 from lapwing.plan.model import JOB_TIMEOUT_S, Document, Service, Smoke
 from lapwing.stack.resource_reference import variable_of
 
@@ -131,15 +132,10 @@ class Steps:
     # Before the switch
 
     def _check_host_names(self, record: RolloutRecord) -> None:
-        """Raise ReplicaError if another environment uses a host name of the document."""
+        """Raise StateError if another environment uses a host name of the document."""
         conflict = publisher.domain_conflict(self._context.states(), self.state, record.document)
         if conflict is not None:
-            domain, other = conflict
-            raise ReplicaError(
-                f"Host name {domain} is already used by {other}.",
-                hint="Remove it from `domains` and `redirects` here, or stop the other environment "
-                f"with `lapwing down -e {other.partition('/')[2]}`.",
-            )
+            raise host_names.conflict_error(*conflict)
 
     async def _ensure_resources(self, record: RolloutRecord) -> None:
         self._check_host_names(record)

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Annotated, Literal
 
 import msgspec
@@ -433,13 +433,18 @@ class Document(Struct, frozen=True, kw_only=True):
 
     @property
     def public_hosts(self) -> tuple[str, ...]:
-        """Its host names for which a public authority may issue a certificate."""
-        return tuple(host for host in self.hosts if not host.endswith(".localhost"))
+        """Its host names that a certificate of a public authority or of a user has to cover."""
+        return public_hosts(self.hosts)
 
     @property
     def with_previews(self) -> tuple[str, ...]:
         """Its host names, and those of the previews of its domains."""
         return (*self.hosts, *(f"preview.{domain}" for domain in self.domains))
+
+
+def public_hosts(hosts: Iterable[str]) -> tuple[str, ...]:
+    """Return the host names that a certificate has to be valid for: those that are not local."""
+    return tuple(host for host in hosts if not host.endswith(".localhost"))
 
 
 def encode(document: Document) -> bytes:

@@ -105,7 +105,7 @@ def _complete(document: Document, settings: Settings, current: Document | None) 
     document = unbound.complete(document, _versions(document, store), bound)
     if document.edge and (certificate := document.edge.certificate):
         key = store.get(*where, certificate.key.secret, certificate.key.version)
-        if fault := x509.find_fault(certificate.chain, key, document.hosts):
+        if fault := x509.find_fault(certificate.chain, key, document.public_hosts):
             name = certificate.key.secret
             hint = f"Set its key with `lapwing secret set {name} -e {document.environment}`."
             raise UsageError(f"The certificate of `tls` cannot be used: {fault}.", hint=hint)

@@ -25,8 +25,14 @@ from lapwing.errors import (
     SecretError,
     UsageError,
 )
-from lapwing.plan import maintenance, make
-from lapwing.plan.model import Document, Resource, ResourceContainer, SecretVersion
+from lapwing.plan import host_names, maintenance, make
+from lapwing.plan.model import (
+    Document,
+    Resource,
+    ResourceContainer,
+    SecretVersion,
+    public_hosts,
+)
 from lapwing.settings import Settings
 from lapwing.stack.load import LOCAL, LoadedStack
 from lapwing.system import age, x509
@@ -114,6 +120,7 @@ def _check_settings(
     _check_users(loaded, store, versions, problems)
     _check_maintenance_page(loaded, problems)
     _check_backup(loaded, settings, problems)
+    _check_host_names(loaded, settings, problems)
 
 
 def _check_sources(
@@ -132,6 +139,25 @@ def _check_sources(
         except LapwingError as error:
             if str(error) not in map(str, problems):  # Such as: git is not installed.
                 problems.append(error)
+
+
+def _check_host_names(
+    loaded: LoadedStack, settings: Settings, problems: list[LapwingError]
+) -> None:
+    """Check that no other environment of this machine is deployed with one of the host names."""
+    if loaded.settings.target != "machine" or not settings.desired.is_dir():
+        return
+    repository, own = DesiredRepository(settings.desired), (loaded.stack.stack, loaded.environment)
+    served = []
+    for key in repository.environments():
+        document = repository.latest_valid(*key) if key != own else None
+        is_served = document and (document.services or document.maintenance)
+        if document and is_served and document.target == "machine":
+            served.append(("/".join(key), document))
+    domains = make.domains(loaded)
+    names = {*domains, *loaded.settings.redirects, *(f"preview.{d}" for d in domains)}
+    if (conflict := host_names.find_conflict(names, served)) is not None:
+        problems.append(host_names.conflict_error(*conflict))
 
 
 def _check_backup(loaded: LoadedStack, settings: Settings, problems: list[LapwingError]) -> None:
@@ -211,7 +237,7 @@ def _check_certificate(
     except LapwingError as error:
         problems.append(error)
         return
-    hosts = [*loaded.settings.host_names, *loaded.settings.redirects]
+    hosts = public_hosts([*loaded.settings.host_names, *loaded.settings.redirects])
     if fault := x509.find_fault(chain, key, hosts):
         hint = f"Replace the file, and set its key with `{setting}`. Nothing was changed."
         message = f"The certificate {tls.certificate} cannot be used: {fault}."

@@ -8,9 +8,11 @@ import time
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
+from lapwing.desired.repository import DesiredRepository
 from lapwing.observed import agent
-from tests.deployed import PATIENCE
+from tests.deployed import PATIENCE, until
 
 from .conftest import Yard
 
@@ -55,7 +57,7 @@ def test_routes_are_in_use_before_the_outcome_is_written(yard: Yard) -> None:
     try:
         assert yard.get(host="two.localhost").headers["x-edge"] == "second"
         assert yard.get(host="three.localhost").status_code == 308
-        assert "No stack has this host name" in yard.get(host="one.localhost").text
+        assert "there is no site with this host name" in yard.get(host="one.localhost").text
     finally:
         os.kill(held, signal.SIGCONT)
     assert deployment.wait() == 0
@@ -98,12 +100,26 @@ def test_used_host_name_is_refused_and_blocks_no_other_deployment(yard: Yard) ->
     other.stack(more=names.format(""))
     other.write("first")
     other.where.run("up")
+    deployments = other.where.json("history")
     for host in ("one.localhost", "two.localhost", "preview.one.localhost"):
         other.stack(more=names.format(f", {host}"))
         other.write(f"with {host}")
         refused = other.where.run("deploy", status=1).stderr
         assert f"Host name {host} is already used by {yard.name}/local." in refused
         assert other.get().text == "first"
+        assert f"Host name {host} is already used" in other.where.run("check").stderr
+        assert other.where.json("history") == deployments, "It was refused before the build."
+        # As if it had been committed when the other deployment was not yet.
+        repository = DesiredRepository(other.where.settings.desired)
+        document = repository.latest_valid("third", "local")
+        head = repository.newest("third", "local")
+        assert document is not None
+        wanted = replace(document, domains=(*document.domains, host))
+        repository.commit(wanted, expected=head)
+        until(lambda: other.where.json("history")[0]["kind"] == "revert", "the outcome")
+        assert f"Host name {host} is already" in other.where.json("history")[1]["reason"]
+        assert other.get().text == "first"
+        deployments = other.where.json("history")
     yard.write("a new release")
     yard.where.run("deploy")
     assert yard.get(host="one.localhost").text == "a new release"

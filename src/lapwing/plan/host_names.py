@@ -1,0 +1,36 @@
+"""Host names of environments on one machine: each belongs to one of them.
+
+Deployments are checked before they build, with the desired state, and again by the agent, with what
+runs: another deployment may be first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+
+from lapwing.errors import StateError
+from lapwing.plan.model import Document
+
+
+def find_conflict(
+    names: Collection[str], others: Iterable[tuple[str, Document]]
+) -> tuple[str, str] | None:
+    """Return one of these names that another environment uses, and that environment.
+
+    `others` are documents with their environments. Names of previews count, too.
+    """
+    for owner, document in others:
+        for name in document.with_previews:
+            if name in names:
+                return name, owner
+    return None
+
+
+def conflict_error(name: str, owner: str) -> StateError:
+    """Return the error for a name that belongs to another environment (`STACK/ENVIRONMENT`)."""
+    stack, _, environment = owner.partition("/")
+    return StateError(
+        f"Host name {name} is already used by {owner}.",
+        hint="Remove it from `domains` and `redirects` here, or stop the other environment: run "
+        f"`lapwing down -e {environment}` in the folder of the stack {stack}.",
+    )
