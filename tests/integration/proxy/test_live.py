@@ -17,6 +17,7 @@ import pytest
 from lapwing.agent.analysis import judge
 from lapwing.agent.proxy import bootstrap, instances
 from lapwing.agent.proxy.model import Cluster, Counters, Route, RouteTable, VirtualHost
+from lapwing.agent.proxy.not_found import UNKNOWN_HOST, UNKNOWN_PATH
 from lapwing.agent.proxy.supervisor import Envoy
 from lapwing.errors import ProxyError
 from lapwing.plan.model import Analysis
@@ -191,9 +192,21 @@ async def test_unknown_host_names_get_404(proxy: Envoy) -> None:
     await proxy.publish_routes(table(None, "1", "shop.localhost"))
     await proxy.confirmed("1", 10)
     async with client(proxy) as http:
-        assert (await http.get("/")).status_code == 404
+        unknown = await http.get("/")
+        assert (unknown.status_code, unknown.text) == (404, UNKNOWN_HOST)
         gone = await http.get("/", headers={"host": "shop.localhost"})
         assert (gone.status_code, gone.headers["retry-after"]) == (503, "5")
+
+
+async def test_unknown_paths_get_404(proxy: Envoy) -> None:
+    hosts = (VirtualHost("shop/local", ("shop.localhost",), (Route("/api", None),)),)
+    await proxy.publish_routes(RouteTable("1", hosts))
+    await proxy.confirmed("1", 10)
+    async with client(proxy) as http:
+        for path, expected in (("/", (404, UNKNOWN_PATH)), ("/apis", (404, UNKNOWN_PATH))):
+            found = await http.get(path, headers={"host": "shop.localhost"})
+            assert (found.status_code, found.text) == expected
+        assert (await http.get("/api/x", headers={"host": "shop.localhost"})).status_code == 503
 
 
 async def test_rejected_routes_change_nothing(proxy: Envoy, backend: int) -> None:

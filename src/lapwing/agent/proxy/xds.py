@@ -22,6 +22,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from lapwing.agent.proxy import not_found
 from lapwing.agent.proxy.ambiguous_paths import with_rejections
 from lapwing.agent.proxy.model import Cluster, Route, RouteTable, VirtualHost
 from lapwing.plan.model import MAX_PAGE_BYTES
@@ -114,7 +115,7 @@ def routes(table: RouteTable) -> Json:
         name=ROUTES,
         ignore_port_in_host_matching=True,
         max_direct_response_body_size_bytes=MAX_PAGE_BYTES,
-        virtual_hosts=[*(_virtual_host(h) for h in table.hosts), _unknown_host()],
+        virtual_hosts=[*(_virtual_host(h) for h in table.hosts), not_found.other_hosts()],
     )
 
 
@@ -257,8 +258,10 @@ def _virtual_host(host: VirtualHost) -> Json:
         "domains": list(host.domains),
         **_allowed_clients(host.clients),
         "retry_policy": {**RETRIES, **_OTHER_HOSTS},
-        "routes": with_rejections([(r, _routes(r, host)) for r in host.routes])
-        or [_not_found("No preview: no deployment is in progress or paused.\n")],
+        "routes": [
+            *with_rejections([(r, _routes(r, host)) for r in host.routes]),
+            *not_found.other_paths(host),
+        ],
     }
 
 
@@ -366,13 +369,3 @@ def _unavailable(route: Route) -> Json:
     changes = [HeaderChange(name, "set", value) for name, value in headers.items()]
     response = direct_response(503, route.page.html)
     return {**response, **response_headers([*route.headers, *changes])}
-
-
-def _not_found(text: str) -> Json:
-    return {"match": {"prefix": "/"}, **direct_response(404, text)}
-
-
-def _unknown_host() -> Json:
-    """Render the virtual host for every other host name."""
-    text = "No stack has this host name. `lapwing status --all` shows the URL of each stack.\n"
-    return {"name": "not-found", "domains": ["*"], "routes": [_not_found(text)]}
