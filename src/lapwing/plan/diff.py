@@ -35,8 +35,9 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
         else:
             details = [value for value in (self.after or self.before,) if value]
         action: str = self.action
-        if self.kind == "resource" and self.action == "delete":
-            action, details = "stop", ["its data is kept"]
+        if self.kind in ("service", "resource") and self.action == "delete":
+            action = "stop"
+            details = ["its data is kept"] if self.kind == "resource" else details
         text = f"{action:6} {self.kind} {self.name}"
         return f"{text}: {', '.join(details)}" if details else text
 
