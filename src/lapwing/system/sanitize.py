@@ -14,7 +14,9 @@ from urllib.parse import quote, quote_plus, urlsplit
 
 MASK = "***"
 MIN_MASKED_CHARACTERS = 4
-"""Shorter values are not masked: they are part of ordinary words."""
+"""Shorter values are not masked: they are ordinary words, such as `api`."""
+MIN_CHARACTERS_IN_WORDS = 8
+"""Shorter values are masked as whole words only: `test` is part of `latest`."""
 _COLORS = re.compile(r"\x1b\[[0-9;:]*m")
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
@@ -28,8 +30,17 @@ def escape_controls(text: str) -> str:
 def mask(text: str, values: Iterable[str]) -> str:
     """Replace secret values by `***`, also their lines, passwords of URLs and encoded forms."""
     for form in sorted({f for value in values for f in _forms(value)}, key=len, reverse=True):
-        text = text.replace(form, MASK)
+        if form in text:
+            text = _replace(text, form)
     return text
+
+
+def _replace(text: str, form: str) -> str:
+    if len(form) >= MIN_CHARACTERS_IN_WORDS:
+        return text.replace(form, MASK)
+    before = r"(?<!\w)" if form[0].isalnum() else ""
+    after = r"(?!\w)" if form[-1].isalnum() else ""
+    return re.sub(f"{before}{re.escape(form)}{after}", MASK, text)
 
 
 def _forms(value: str) -> Iterable[str]:

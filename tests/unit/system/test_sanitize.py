@@ -56,6 +56,20 @@ def test_longer_value_is_masked_before_a_value_that_it_contains() -> None:
     assert mask("tiger-and-lion", ["tiger", "tiger-and-lion", "x"]) == "***"
 
 
+@pytest.mark.parametrize(
+    ("value", "text", "masked"),
+    [
+        ("test", "tests of the latest release: test", "tests of the latest release: ***"),
+        ("test", 'user:test@db, pw="test", shop/test', 'user:***@db, pw="***", shop/***'),
+        ("$ab!", "x$ab!y", "x***y"),
+        ("releases", "prereleases", "pre***"),
+        ("abc", "abc", "abc"),
+    ],
+)  # fmt: skip
+def test_short_values_are_masked_as_whole_words_only(value: str, text: str, masked: str) -> None:
+    assert mask(text, [value]) == masked
+
+
 def test_events_contain_neither_present_nor_earlier_values(tmp_path: Path) -> None:
     store = SecretStore(tmp_path / "secrets")
     for value in ("first-value", "second-value"):
