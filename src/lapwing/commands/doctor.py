@@ -19,6 +19,7 @@ from lapwing.desired.repository import DesiredRepository
 from lapwing.errors import LapwingError
 from lapwing.observed import agent, pull, status
 from lapwing.observed.checks import CheckResult
+from lapwing.plan import host_names
 from lapwing.plan.model import Document
 from lapwing.settings import Settings
 from lapwing.system import home
@@ -58,7 +59,9 @@ def examine(settings: Settings) -> Iterator[CheckResult]:
         yield _boot()
         yield _replacement()
         yield from _problems(settings)
-        yield from check_domains((d for _, d in _running(settings)), settings.bind)
+        documents = [document for _, document in _running(settings)]
+        yield from check_domains(documents, settings.bind)
+        yield from _untrusted(settings, documents)
     if active := _active(settings):
         yield _traffic(settings, active, alive)
     repository = DesiredRepository(settings.desired)
@@ -160,6 +163,14 @@ def _problems(settings: Settings) -> Iterator[CheckResult]:
         is_shown = status.read(settings.environment(stack, environment)) is not None
         if not is_shown and (problem := pull.state(settings, stack, environment).problem):
             yield CheckResult(f"{stack}/{environment}", False, problem)
+
+
+def _untrusted(settings: Settings, documents: list[Document]) -> Iterator[CheckResult]:
+    """Report environments whose certificate browsers refuse; a proxy in front may have another."""
+    for document in documents if not settings.trusted_proxies else ():
+        if (untrusted := host_names.describe_untrusted(document)) is not None:
+            name = f"certificate of {document.stack}/{document.environment}"
+            yield CheckResult(name, None, untrusted)
 
 
 def _boot() -> CheckResult:

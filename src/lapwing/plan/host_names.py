@@ -1,4 +1,4 @@
-"""Host names of environments on one machine: each belongs to one of them.
+"""Host names of environments on one machine: each belongs to one of them, and has a certificate.
 
 Deployments are checked before they build, with the desired state, and again by the agent, with what
 runs: another deployment may be first.
@@ -33,4 +33,17 @@ def conflict_error(name: str, owner: str) -> StateError:
         f"Host name {name} is already used by {owner}.",
         hint="Remove it from `domains` and `redirects` here, or stop the other environment: run "
         f"`lapwing down -e {environment}` in the folder of the stack {stack}.",
+    )
+
+
+def describe_untrusted(document: Document) -> str | None:
+    """Return which host names have the certificate of the machine's local authority only."""
+    hosts = document.public_hosts
+    if not hosts or not document.services or document.acme:
+        return None
+    if document.edge and document.edge.certificate is not None:
+        return None
+    return (
+        f"Browsers do not trust the certificate of {', '.join(hosts)}: it is of a local authority. "
+        f"Set `tls: {{acme: EMAIL}}` in `environments: {document.environment}` and deploy again."
     )

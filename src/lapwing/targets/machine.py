@@ -111,11 +111,10 @@ class MachineTarget:
                     ),
                 )
             if plan.changes and attempt == 1:
-                revision = plan.document.deployment.revision
-                if changed := sources.describe_uncommitted(
-                    loaded, self.settings, request.services, revision
+                for remark in sources.remarks(
+                    loaded, self.settings, request.services, plan.document
                 ):
-                    self.reporter.say(changed)
+                    self.reporter.say(remark)
             waiting = machine_migrations.pending(self.repository, plan)
             rules = guards.Rules(allow_downtime=request.allow_downtime)
             checked = guards.check(self.repository, waiting.plan, request.verb, rules)

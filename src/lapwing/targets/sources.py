@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
 from lapwing.build.builder import BuildResult, build
 from lapwing.build.context import BuildRequest
 from lapwing.errors import SourceError, UsageError, check_name
+from lapwing.plan import host_names
 from lapwing.plan.make import Built
+from lapwing.plan.model import Document
 from lapwing.settings import Settings
 from lapwing.stack.load import LOCAL, LoadedStack, service_settings
 from lapwing.stack.migrations import job_of
@@ -144,6 +146,18 @@ def check_env_files(loaded: LoadedStack, settings: Settings) -> None:
                 f"are deployed to {loaded.environment!r}.",
                 hint="Run `git commit`, or deploy to `local`.",
             )
+
+
+def remarks(
+    loaded: LoadedStack, settings: Settings, services: tuple[str, ...], document: Document
+) -> Iterator[str]:
+    """Yield what a user has to know about a deployment of these services."""
+    revision = document.deployment.revision
+    if changed := describe_uncommitted(loaded, settings, services, revision):
+        yield changed
+    is_public = settings.server and not settings.trusted_proxies
+    if is_public and (untrusted := host_names.describe_untrusted(document)):
+        yield untrusted
 
 
 def describe_uncommitted(

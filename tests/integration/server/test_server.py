@@ -318,6 +318,12 @@ def test_doctor_checks_the_server(deployed: Laptop) -> None:
     assert found["reboot"]["seen"] == "lapwing.service starts at boot"
     assert found["Envoy upgrade"]["seen"] == "resets no connection"
     assert found["traffic"]["ok"]
+    untrusted = found["certificate of shop/vps"]
+    assert untrusted["ok"] is None, "A proxy in front may have another certificate."
+    assert "Browsers do not trust the certificate of app.example.com" in untrusted["seen"]
+    assert "Set `tls: {acme: EMAIL}` in `environments: vps`" in untrusted["seen"]
+    deployed.write("with a certificate that is not trusted")
+    assert untrusted["seen"] in where.run("deploy", "-e", "vps").stderr
     deployed.machine.run("systemctl disable --quiet lapwing")
     try:
         shown = where.run("doctor", "-e", "vps", status=1).stdout
