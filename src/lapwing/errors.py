@@ -39,7 +39,7 @@ class LapwingError(Exception):
     """
 
     code: ClassVar[str] = "error"
-    exit_status: ClassVar[int] = 1
+    exit_status: int = 1
 
     def __init__(
         self,
@@ -62,7 +62,7 @@ class LapwingError(Exception):
 
 
 class UsageError(LapwingError):
-    """The command was called with invalid or conflicting arguments."""
+    """The arguments or a file are invalid: the command or the file has to be changed."""
 
     code = "usage"
     exit_status = 2
@@ -185,6 +185,7 @@ class RequirementsError(LapwingError):
             f"{len(problems)} requirements are not met; nothing was built.",
             detail="\n".join(lines),
         )
+        self.exit_status = min(p.exit_status for p in problems)
 
 
 class ResourceError(LapwingError):

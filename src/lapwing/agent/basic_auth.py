@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from lapwing.agent.state import EnvironmentState
 from lapwing.desired.secrets import SecretStore
-from lapwing.errors import LapwingError, SecretError, UsageError
+from lapwing.errors import LapwingError, SecretError
 from lapwing.plan.htpasswd import NO_USERS, htpasswd
 from lapwing.plan.model import Document, SecretVersion
 
@@ -35,7 +35,7 @@ def users_in(secrets: SecretStore) -> Users:
 def check(document: Document, secrets: SecretStore) -> None:
     """Check the users of a document before it is deployed: without services, it needs none.
 
-    Raises UsageError or SecretError.
+    Raises SecretError.
     """
     if not document.services:
         return
@@ -44,12 +44,12 @@ def check(document: Document, secrets: SecretStore) -> None:
 
 
 def check_users(stack: str, environment: str, given: SecretVersion, secrets: SecretStore) -> None:
-    """Check that Envoy accepts the users of a secret. Raises UsageError or SecretError."""
+    """Check that Envoy accepts the users of a secret. Raises SecretError."""
     value = secrets.get(stack, environment, given.secret, given.version)
     try:
         htpasswd(value)
     except ValueError as error:
-        raise UsageError(
+        raise SecretError(
             f"Secret {given.secret} of `access` cannot be used: {error}.",
             hint=f"Set it with `lapwing secret set {given.secret} -e {environment}`: one "
             "`name:password` per line.",

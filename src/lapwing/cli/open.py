@@ -11,7 +11,7 @@ import click
 from lapwing.cli import complete
 from lapwing.cli.context import Context
 from lapwing.cli.options import context_option, environment_option
-from lapwing.errors import UsageError
+from lapwing.errors import StateError, UsageError
 
 if TYPE_CHECKING:
     from lapwing.kubernetes.applyset import Scope
@@ -54,7 +54,7 @@ def command(
     if place is None:
         found = context.target(environment).status().status
         if not any(s.active for s in found.services):
-            raise UsageError(
+            raise StateError(
                 f"{found.stack}/{environment} is not running.",
                 hint=f"Run `lapwing up -e {environment}` to start it.",
             )
@@ -106,7 +106,7 @@ async def _forward(
 
 
 def _find(api: ApiClient, scope: Scope, service: str | None) -> list[Pod]:
-    """Return the pods to forward to. Raises UsageError if there are none."""
+    """Return the pods to forward to. Raises StateError or UsageError."""
     from lapwing.kubernetes import pods, port_forward
 
     part = service or pods.EDGE
@@ -120,14 +120,14 @@ def _find(api: ApiClient, scope: Scope, service: str | None) -> list[Pod]:
         return ready
     hint = f"Run `lapwing status -e {scope.environment}` to see what is running."
     if there and not ready:
-        raise UsageError(f"No pod of {part} is ready.", hint=hint)
+        raise StateError(f"No pod of {part} is ready.", hint=hint)
     if service is None:
         raise UsageError(
             f"{scope.stack} has no edge in the cluster: no service has a `route`.",
             hint=f"{hint} Add `--service NAME` to forward to a service.",
         )
     what = "has no pod" if not there else "has no HTTP port"
-    raise UsageError(f"{part} {what} in {scope.namespace}.", hint=hint)
+    raise StateError(f"{part} {what} in {scope.namespace}.", hint=hint)
 
 
 async def _place(dialer: TunnelDialer, scope: Scope, found: list[Pod]) -> ForwardTarget:

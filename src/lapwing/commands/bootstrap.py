@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lapwing.errors import ClusterError, LapwingError, UsageError
+from lapwing.errors import ClusterError, LapwingError, StateError, UsageError
 from lapwing.kubernetes import apply, health, wait
 from lapwing.kubernetes.client import ApiClient
 from lapwing.kubernetes.objects import Object, Reference, annotation, label
@@ -117,11 +117,11 @@ def bootstrap(
 
 
 def _check_argo_cd(api: ApiClient) -> None:
-    """Check that Argo CD is in no other namespace than its applications. Raises UsageError."""
+    """Check that Argo CD is in no other namespace than its applications. Raises StateError."""
     for thing in _argo_cd_controllers(api, ""):
         metadata = thing["metadata"]
         if metadata["namespace"] != argo.NAMESPACE:
-            raise UsageError(
+            raise StateError(
                 f"Argo CD is already installed: {thing['kind']} {metadata['name']} in the "
                 f"namespace {metadata['namespace']}. Lapwing writes its applications for the "
                 f"namespace {argo.NAMESPACE}.",
@@ -141,7 +141,7 @@ def _argo_cd_controllers(api: ApiClient, namespace: str) -> list[Object]:
 
 
 def _check_external_secrets(api: ApiClient) -> None:
-    """Check that External Secrets is absent or an application of Argo CD. Raises UsageError."""
+    """Check that External Secrets is absent or an application of Argo CD. Raises StateError."""
     version, kind = "argoproj.io/v1alpha1", "Application"
     found = api.list(version, kind, argo.NAMESPACE, missing_kind_ok=True)
     if any(each["metadata"]["name"] == EXTERNAL_SECRETS for each in found):
@@ -149,7 +149,7 @@ def _check_external_secrets(api: ApiClient) -> None:
     selector = f"app.kubernetes.io/name={EXTERNAL_SECRETS}"
     for workload in api.list("apps/v1", "Deployment", "", selector):
         metadata = workload["metadata"]
-        raise UsageError(
+        raise StateError(
             f"External Secrets is already installed: Deployment {metadata['name']} in the "
             f"namespace {metadata['namespace']}. Lapwing installs it as the application "
             f"{EXTERNAL_SECRETS} of Argo CD.",

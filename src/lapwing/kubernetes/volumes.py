@@ -15,7 +15,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 
-from lapwing.errors import ClusterError, UsageError
+from lapwing.errors import ClusterError, StateError, UsageError
 from lapwing.kubernetes import Report
 from lapwing.kubernetes.client import ApiClient
 from lapwing.kubernetes.objects import Object, Reference
@@ -27,7 +27,7 @@ DELETION_TIMEOUT_S = 60.0
 def check(api: ApiClient, wanted: Object, live: Object) -> bool:
     """Return whether a StatefulSet has to be created again, because its claim templates change.
 
-    Raises UsageError if its volumes cannot grow, or would have another storage class.
+    Raises UsageError or StateError if its volumes cannot grow, or would have another storage class.
     """
     changes, classes = list(_changes(wanted, live)), list(_classes(wanted, live))
     for claim, new in classes:
@@ -57,11 +57,11 @@ def _check_same_class(claim: Object | None, new: str) -> None:
 
 
 def _check_class(api: ApiClient, claim: Object, new: str) -> None:
-    """Check that the storage class of a claim can expand volumes. Raises UsageError."""
+    """Check that the storage class of a claim can expand volumes. Raises StateError."""
     name, called = claim["metadata"]["name"], str(claim["spec"].get("storageClassName") or "")
     found = api.get(Reference("storage.k8s.io/v1", "StorageClass", "", called)) if called else None
     if found is None or not found.get("allowVolumeExpansion"):
-        raise UsageError(
+        raise StateError(
             f"The volume {name} cannot grow to {new}: its storage class {called or '(none)'} does "
             "not allow it.",
             hint="Set `allowVolumeExpansion: true` of the class if its driver can expand volumes, "

@@ -156,7 +156,7 @@ def check_folder(folder: Path, before: Document | None) -> None:
         return
     where = f"{before.stack}/{before.environment}"
     down = f"lapwing -C {shlex.quote(str(other))} down -e {before.environment}"
-    raise UsageError(
+    raise StateError(
         f"{where} was deployed from {other}; {folder} contains another stack with the same name.",
         hint="Change `stack: NAME` in one of the two stack files. To deploy from this folder "
         f"instead, run `{down}` first, or remove the other stack file. Nothing was changed.",

@@ -7,7 +7,7 @@ import shutil
 import time
 
 from lapwing.desired.signatures import PGP
-from lapwing.errors import UsageError
+from lapwing.errors import LapwingError, UsageError
 from lapwing.observed.pull import Source
 from lapwing.stack.load import LoadedStack
 
@@ -16,7 +16,7 @@ _SIGNER = re.compile(r"\S.*\s(ssh-|ecdsa-|sk-)\S+\s+[A-Za-z0-9+/]+=*(\s.*)?")
 
 
 def read(loaded: LoadedStack) -> Source:
-    """Read the source of an environment. Raises UsageError."""
+    """Read the source of an environment. Raises UsageError or LapwingError."""
     desired = loaded.settings.desired
     if desired is None:
         raise UsageError(
@@ -41,7 +41,7 @@ def _read_signers(loaded: LoadedStack, name: str) -> str:
         )
     program, package = ("gpg", "gnupg") if is_pgp else ("ssh-keygen", "openssh-client")
     if shutil.which(program) is None:
-        raise UsageError(
+        raise LapwingError(
             f"{program} is not installed; it verifies signatures.",
             hint=f"Run `apt-get install {package}` on the machine.",
         )

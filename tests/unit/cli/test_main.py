@@ -13,6 +13,7 @@ import pytest
 
 from lapwing.cli.main import VERBS
 from lapwing.desired.secrets import SecretStore
+from lapwing.errors import RequirementsError, SecretError, UsageError
 
 LAPWING = Path(sys.executable).with_name("lapwing")
 
@@ -114,6 +115,7 @@ def test_httpx_does_not_import_its_own_command_line() -> None:
     [
         ("status", 1, False), ("history", 1, False), ("rollback", 1, False), ("promote", 1, False),
         ("abort", 1, False), ("down", 1, False), ("verify", 1, False), ("logs", 1, False),
+        ("open", 1, False),
         ("deploy", 1, True), ("up", 1, True), ("check", 0, True), ("review", 0, True),
         ("image build", 1, True), ("design -o d.md", 0, True), ("diagram -o d.svg", 0, True),
         ("render -e kind -o o", 2, True),
@@ -136,6 +138,13 @@ def test_exit_status_tells_usage_from_failure(
         assert call(*words, folder=tmp_path).returncode == 2
     file.unlink()
     assert call(*words, folder=tmp_path).returncode == 2
+
+
+def test_several_problems_have_the_exit_status_of_one() -> None:
+    """2 only if each of them is in a file."""
+    file, secret = UsageError("The page cannot be read."), SecretError("A secret is not set.")
+    assert RequirementsError([file, file]).exit_status == 2
+    assert RequirementsError([file, secret]).exit_status == 1
 
 
 @pytest.mark.parametrize("verb", ["status", "history", "rollback", "promote", "abort"])

@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 
 from lapwing.commands import bootstrap
-from lapwing.errors import UsageError
+from lapwing.errors import StateError
 from lapwing.kubernetes.client import ApiClient
 from lapwing.render.kubernetes.addons import METRICS_SERVER
 from lapwing.stack.load import load
@@ -48,7 +48,7 @@ class Api:
 def test_external_secrets_of_others_is_refused_before_anything_changes(tmp_path: Path) -> None:
     place = cast(ClusterEnvironment, type("Place", (), {"connect": staticmethod(Api)}))
     loaded = load(written(STACK, tmp_path), "production")
-    with pytest.raises(UsageError, match="Deployment eso in the namespace platform"):
+    with pytest.raises(StateError, match="Deployment eso in the namespace platform"):
         bootstrap.bootstrap(loaded, place, tmp_path, cast(Reporter, None))
 
 
