@@ -1,70 +1,31 @@
 """FleetDM on one machine: the stack of this repository, in containers and as a process.
 
-The tests have neither Fleet's image nor its program. A script does what Fleet does with its
-database (docs of "fleet prepare db", "fleet serve"): it refuses a schema that is too old. MySQL and
-Redis are the real servers, from Debian's packages, under the names of their images.
+A script takes the place of Fleet (`tests.fleet_program`). MySQL and Redis are the real servers,
+from Debian's packages, under the names of their images.
 """
 
 from __future__ import annotations
 
-import tarfile
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests import database_images, fleet_program
 from tests.deployed import Deployed
 from tests.installation import installation
-from tests.integration.containers.test_mysql import import_mysql
-from tests.integration.containers.test_resources import import_redis
 from tests.integration.image.docker import Docker
 from tests.needs import require
 
 pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("containers")]
 STACK = Path(__file__).parents[3] / "stacks" / "fleetdm" / "lapwing.yaml"
-FLEET = """\
-#!/bin/sh
-ask() {
-  MYSQL_PWD=$FLEET_MYSQL_PASSWORD @CLIENT@ -h "${FLEET_MYSQL_ADDRESS%:*}" \\
-    -P "${FLEET_MYSQL_ADDRESS#*:}" -u "$FLEET_MYSQL_USERNAME" -BN "$FLEET_MYSQL_DATABASE" -e "$1"
-}
-ask "CREATE TABLE IF NOT EXISTS migrations (version INT)" || exit 1
-version=$(ask "SELECT COALESCE(MAX(version), 0) FROM migrations")
-case "$*" in
-  "prepare db --no-prompt")
-    ask "INSERT INTO migrations VALUES (@NEEDED@)" ;;
-  serve*)
-    if [ "$version" -lt @NEEDED@ ]; then echo "Missing migrations"; exit 1; fi
-    pages=/tmp/fleet.$$
-    mkdir $pages
-    echo ok >$pages/healthz
-    echo "@VERSION@ schema $version" >$pages/version
-    exec @BUSYBOX@ httpd -f -p "${3:-8080}" -h $pages ;;
-esac
-"""
-
-
-def write_fleet(script: Path, version: str, needed: int, root: str | None = None) -> None:
-    """Write a version of Fleet that needs a version of the schema.
-
-    Its tools are on its PATH, or in the file system `root`.
-    """
-    text = FLEET.replace("@VERSION@", version).replace("@NEEDED@", str(needed))
-    client = f"/usr/sbin/chroot {root} mysql" if root else "mysql"
-    busybox = f"{root}/usr/bin/busybox" if root else "busybox"
-    script.write_text(text.replace("@CLIENT@", client).replace("@BUSYBOX@", busybox))
-    script.chmod(0o755)
 
 
 def import_fleet(docker: Docker, folder: Path, version: str, needed: int) -> None:
     """Make an image of a version of Fleet."""
-    script, archive = folder / "fleet", folder / "fleet.tar"
-    write_fleet(script, version, needed)
-    with tarfile.open(archive, "w") as files:
-        files.add(require("mysql-root"), ".")
-        files.add(script, "usr/local/bin/fleet")
-    path = "--change=ENV PATH=/usr/local/bin:/usr/bin"
+    archive = fleet_program.archive(folder, version, needed)
+    path = f"--change=ENV PATH={fleet_program.PATH}"
     docker("import", path, str(archive), f"fleetdm/fleet:{version}")
     archive.unlink()
 
@@ -72,8 +33,8 @@ def import_fleet(docker: Docker, folder: Path, version: str, needed: int) -> Non
 @pytest.fixture(scope="module")
 def fleet(docker: Docker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
     root = tmp_path_factory.mktemp("fleet")
-    import_mysql(docker, root, "mysql:8.4")
-    import_redis(docker, root)
+    database_images.mysql(root).load(docker, "mysql:8.4")
+    database_images.redis(root).load(docker, "redis:7")
     import_fleet(docker, root, "v4.93.0", 1)
     docker("tag", "mysql:8.4", "curlimages/curl:8.16.0")  # `setup` is skipped: it needs a shell.
     with installation(root, **docker.environ) as where:
@@ -126,10 +87,10 @@ def test_fleet_runs_as_a_process(docker: Docker, fleet: Deployed, tmp_path: Path
         try:
             missing = where.run("up", "-e", "binary", status=1).stderr
             assert f"exec: {program}: not found" in missing
-            write_fleet(program, "v4.93.0", 1, root)
+            fleet_program.write(program, "v4.93.0", 1, root)
             where.run("up", "-e", "binary")
             assert version() == "v4.93.0 schema 1\n"
-            write_fleet(program, "v4.94.0", 2, root)
+            fleet_program.write(program, "v4.94.0", 2, root)
             where.write({"program/requirements.txt": "# v4.94.0\n"})
             assert "Missing migrations" in where.run("deploy", "-e", "binary", status=1).stderr
             assert version() == "v4.93.0 schema 1\n"

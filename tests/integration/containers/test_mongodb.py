@@ -1,7 +1,6 @@
 """MongoDB in a container: created with its user and its password, dumped and restored.
 
-The image has FerretDB instead of mongod, the tools of MongoDB, and an entrypoint that initializes
-new data as that of the official image does.
+The image has FerretDB instead of mongod, and the tools of MongoDB.
 """
 
 from __future__ import annotations
@@ -17,24 +16,13 @@ from pymongo import MongoClient
 
 from lapwing.agent.processes import Owner
 from lapwing.agent.resources import launches
+from tests import database_images
 from tests.backup_archives import cut_dump
 from tests.deployed import Deployed
 from tests.installation import installation
-from tests.integration.image.docker import Docker, write_base
-from tests.needs import require
+from tests.integration.image.docker import Docker
 
 pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("containers")]
-# Source: docker-entrypoint.sh in docker-library/mongo.
-ENTRYPOINT = """\
-#!/bin/sh
-set -e
-umask 0077
-export FERRETDB_TEST_ENABLE_NEW_AUTH=true FERRETDB_SETUP_DATABASE=admin
-export FERRETDB_SETUP_USERNAME="$MONGO_INITDB_ROOT_USERNAME"
-export FERRETDB_SETUP_PASSWORD="$(cat "$MONGO_INITDB_ROOT_PASSWORD_FILE")"
-exec ferretdb --handler=sqlite --sqlite-url=file:/data/db/ --state-dir=/data/db \
-  --listen-addr=:27017 --telemetry=disable --debug-addr=-
-"""
 STACK = """\
 stack: shop
 services:
@@ -74,30 +62,13 @@ class Shop(Deployed):
 @pytest.fixture(scope="module")
 def shop(docker: Docker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
     root = tmp_path_factory.mktemp("mongodb")
-    import_mongodb(docker, root)
+    database_images.mongodb(root).load(docker, "mongo:8")
     with installation(root, **docker.environ) as where:
         where.write({"lapwing.yaml": STACK, "web/index.html": "<p>shop</p>"})
         where.run("up")
         made = Shop(where, "shop")
         made.sell()
         yield made
-
-
-def import_mongodb(docker: Docker, folder: Path) -> None:
-    """Make the image `mongo:8`."""
-    server, tools = Path(require("mongodb")), Path(require("mongo-tools"))
-    if server.name != "ferretdb":
-        pytest.skip("needs FerretDB")
-    entrypoint, archive = folder / "docker-entrypoint.sh", folder / "mongo.tar"
-    entrypoint.write_text(ENTRYPOINT)
-    entrypoint.chmod(0o755)
-    files = {f"usr/local/bin/{n}": tools.with_name(n) for n in ("mongodump", "mongorestore")}
-    files |= {"usr/local/bin/ferretdb": server, "usr/local/bin/docker-entrypoint.sh": entrypoint}
-    write_base(archive, files, ("sh", "cat"))
-    changes = ["ENV PATH=/usr/local/bin", 'ENTRYPOINT ["docker-entrypoint.sh"]']
-    options = [f"--change={change}" for change in [*changes, 'CMD ["mongod"]']]
-    docker("import", *options, str(archive), "mongo:8")
-    archive.unlink()
 
 
 def test_password_is_only_in_a_private_file(shop: Shop, docker: Docker) -> None:

@@ -1,45 +1,22 @@
-"""MySQL in a container: created with its user, its password and its database, dumped and restored.
-
-The image has the server and the tools of Debian, and an entrypoint that does what that of the
-official image does for data that is new.
-"""
+"""MySQL in a container: created with its user, password and database, dumped and restored."""
 
 from __future__ import annotations
 
 import json
 import stat
-import tarfile
 from collections.abc import Iterator
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 
 from lapwing.agent.processes import Owner
 from lapwing.agent.resources import launches
+from tests import database_images
 from tests.deployed import Deployed
 from tests.installation import Installation, installation
 from tests.integration.image.docker import Docker
-from tests.needs import require
 
 pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("containers")]
-# Source: docker-entrypoint.sh in docker-library/mysql.
-ENTRYPOINT = """\
-#!/bin/sh
-set -e
-if [ ! -d /var/lib/mysql/mysql ]; then
-  mysqld --initialize-insecure
-  umask 0077
-  cat >/tmp/init.sql <<EOF
-CREATE DATABASE \\`$MYSQL_DATABASE\\`;
-CREATE USER '$MYSQL_USER'@'%' IDENTIFIED BY '$(cat "$MYSQL_PASSWORD_FILE")';
-GRANT ALL ON \\`$MYSQL_DATABASE\\`.* TO '$MYSQL_USER'@'%';
-ALTER USER root@localhost IDENTIFIED BY '$(cat "$MYSQL_ROOT_PASSWORD_FILE")';
-EOF
-  set -- "$@" --init-file=/tmp/init.sql
-fi
-exec "$@"
-"""
 STACK = """\
 stack: shop
 services:
@@ -75,25 +52,11 @@ class Shop(Deployed):
 @pytest.fixture(scope="module")
 def shop(docker: Docker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
     root = tmp_path_factory.mktemp("mysql")
-    import_mysql(docker, root)
+    database_images.mysql(root).load(docker, "mysql:9")
     with installation(root, **docker.environ) as where:
         where.write({"lapwing.yaml": STACK, "web/index.html": "<p>shop</p>"})
         where.run("up")
         yield Shop(where, docker)
-
-
-def import_mysql(docker: Docker, folder: Path, name: str = "mysql:9") -> None:
-    """Make an image with MySQL."""
-    entrypoint, archive = folder / "docker-entrypoint.sh", folder / "mysql.tar"
-    entrypoint.write_text(ENTRYPOINT)
-    entrypoint.chmod(0o755)
-    with tarfile.open(archive, "w") as files:
-        files.add(require("mysql-root"), ".")
-        files.add(entrypoint, "usr/local/bin/docker-entrypoint.sh")
-    changes = ["ENV PATH=/usr/local/bin:/usr/sbin:/usr/bin", 'ENTRYPOINT ["docker-entrypoint.sh"]']
-    options = [f"--change={change}" for change in [*changes, 'CMD ["mysqld"]']]
-    docker("import", *options, str(archive), name)
-    archive.unlink()
 
 
 def test_database_is_created_with_settings_for_its_memory(shop: Shop) -> None:

@@ -1,8 +1,4 @@
-"""Resources in containers: a process and a container use one; it is killed, replaced, stopped.
-
-The image of Redis has this machine's server, and an entrypoint that does what that of the official
-image does: it runs a server that is given as its command, in the working directory `/data`.
-"""
+"""Resources in containers: a process and a container use one; it is killed, replaced, stopped."""
 
 from __future__ import annotations
 
@@ -11,29 +7,18 @@ import os
 import signal
 import stat
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from lapwing.desired.secrets import SecretStore
 from lapwing.observed import agent as observed
+from tests import database_images
 from tests.deployed import Deployed, until
 from tests.installation import Installation, installation
-from tests.integration.image.docker import Docker, write_base
-from tests.needs import require
+from tests.integration.image.docker import Docker
 
 pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("containers")]
-# Source: docker-entrypoint.sh in docker-library/redis, without the change of user: it is not root.
-ENTRYPOINT = """\
-#!/bin/sh
-set -e
-if [ "${1#-}" != "$1" ]; then
-  set -- redis-server "$@"
-fi
-umask 0077
-exec "$@"
-"""
 APP = """\
 import http.server, os, socket
 from urllib.parse import urlsplit
@@ -109,27 +94,12 @@ class Shop(Deployed):
 @pytest.fixture(scope="module")
 def shop(docker: Docker, base: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
     root = tmp_path_factory.mktemp("resources")
-    import_redis(docker, root)
+    database_images.redis(root).load(docker, "redis:7")
     with installation(root, **docker.environ) as where:
         made = Shop(where, base)
         made.write("64Mi")
         where.run("up")
         yield made
-
-
-def import_redis(docker: Docker, folder: Path) -> None:
-    """Make the image `redis:7`."""
-    entrypoint = folder / "docker-entrypoint.sh"
-    entrypoint.write_text(ENTRYPOINT)
-    entrypoint.chmod(0o755)
-    archive = entrypoint.with_name("redis.tar")
-    server = Path(require("redis"))
-    files = {"usr/local/bin/docker-entrypoint.sh": entrypoint}
-    files["usr/local/bin/redis-server"] = server.resolve()
-    write_base(archive, files, ("sh",))
-    changes = ["ENV PATH=/usr/local/bin", 'ENTRYPOINT ["docker-entrypoint.sh"]']
-    changes += ['CMD ["redis-server"]', "WORKDIR /data"]
-    docker("import", *(f"--change={change}" for change in changes), str(archive), "redis:7")
 
 
 def server_of(docker: Docker) -> dict[str, Any]:
