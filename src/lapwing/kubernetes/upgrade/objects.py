@@ -40,6 +40,7 @@ def probe(plan: UpgradePlan) -> dict[str, Any]:
     template = copy.deepcopy(dict(plan.own["spec"]["template"]))
     spec = template["spec"]
     spec |= {"restartPolicy": "Never", "terminationGracePeriodSeconds": TERMINATION_GRACE_S}
+    spec |= _waiting(plan)
     spec.pop("topologySpreadConstraints", None)
     for container in spec["containers"]:
         container.pop("lifecycle", None)
@@ -76,7 +77,7 @@ def database_task(
     script = {"quiet": scripts.quiet, "backup": scripts.back_up, "restore": scripts.restore}[task]
     name = str(database["metadata"]["name"])
     labels = {**_labels(plan, _part(database)), TASK: task}
-    spec = _pod(database, script, scripts, backup, stored=task != "quiet")
+    spec = _pod(database, script, scripts, backup, stored=task != "quiet") | _waiting(plan)
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
@@ -92,6 +93,16 @@ def database_task(
             "template": {"metadata": {"labels": labels}, "spec": spec},
         },
     }
+
+
+def _waiting(plan: UpgradePlan) -> dict[str, Any]:
+    """Return the init containers of the migration: they wait for the database in the cluster.
+
+    Connections of a new pod may be refused until network policies know its address, and these pods
+    run once.
+    """
+    waiting = pod_spec(plan.migration).get("initContainers")
+    return {"initContainers": copy.deepcopy(waiting)} if waiting else {}
 
 
 def _pod(
