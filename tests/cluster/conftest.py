@@ -17,10 +17,10 @@ from tests.cluster.node_fixtures import (  # noqa: F401
     network,
     node,
     node_cluster,
+    packages,
     registry,
     rollouts,
     shop,
-    wheels,
 )
 from tests.cluster.stacks import Stack
 from tests.needs import require

