@@ -42,14 +42,15 @@ class Server:
     """How the official image of a kind of database is run.
 
     `start` is a shell script. `environment` maps variables to a text or to a key of its
-    Secret (`@key`). `ping` is a shell script that succeeds when the database is ready, `reach` one
-    that succeeds when it is ready at `$HOST`, without a password. `$MEMORY` is the memory limit
-    of the container in bytes, so that the settings follow the limit.
+    Secret (`@key`). `reach` is a shell script that succeeds when the database is ready at `$HOST`,
+    without a password; `ping` one that succeeds when it is ready in its pod. Without `ping`, it is
+    ready when it accepts connections. `$MEMORY` is the memory limit of the container in bytes, so
+    that the settings follow the limit.
     """
 
     environment: dict[str, str]
-    ping: str
     reach: str
+    ping: str | None = None
     start: str | None = None
 
 
@@ -95,7 +96,9 @@ SERVERS: dict[ResourceKind, Server] = {
             "MONGO_INITDB_DATABASE": DATABASE,
             "HOME": "/home/mongodb",
         },
-        ping="mongosh --quiet --eval 'db.adminCommand({ping: 1}).ok' | grep -q 1",
+        # Each start of its shell takes more than a second of CPU time and 100 MB of the memory of
+        # the pod. mongod listens when it has recovered its data, and to other pods when it has
+        # been initialized.
         reach="mongosh --quiet --host \"$HOST\" --eval 'db.adminCommand({ping: 1}).ok'",
     ),
     "postgres": Server(
@@ -123,6 +126,8 @@ def manifests(cluster: ClusterEnvironment) -> Iterator[Manifest]:
         account = service_account(cluster, part, kind)
         port = {"name": kind, "port": PORTS[kind], "targetPort": "data"}
         headless = service(cluster, part, kind, port, headless=True)
+        # There is no other pod to connect to while this one does not respond to its probe in time.
+        headless["spec"]["publishNotReadyAddresses"] = True
         yield Manifest(FILE, WAVE - 1, account)
         yield Manifest(FILE, WAVE - 1, headless)
         yield Manifest(FILE, WAVE, _stateful_set(cluster, part, resource))
@@ -177,7 +182,10 @@ def storage_class(cluster: ClusterEnvironment, resource: Resource | None = None)
 
 def _container(part: str, resource: Resource) -> dict[str, Tree]:
     server, official = SERVERS[resource.kind], IMAGES[resource.kind]
-    ping = {"exec": {"command": ["/bin/sh", "-c", server.ping]}, "timeoutSeconds": 5}
+    connects: dict[str, Tree] = {"tcpSocket": {"port": "data"}}
+    ping = connects
+    if server.ping is not None:
+        ping = {"exec": {"command": ["/bin/sh", "-c", server.ping]}, "timeoutSeconds": 5}
     scratch = [{"name": _volume(p), "mountPath": p} for p in official.scratch]
     start = {"command": ["/bin/sh", "-c", server.start]} if server.start else {}
     default = {"cpu": "250m", "memory": size(official.memory)}
@@ -194,7 +202,7 @@ def _container(part: str, resource: Resource) -> dict[str, Tree]:
         "resources": pod.requests(resource.resources, f"resources.{part}", default),
         "securityContext": pod.CONTAINER,
         "startupProbe": ping | {"periodSeconds": 5, "failureThreshold": 60},
-        "livenessProbe": {"tcpSocket": {"port": "data"}, "periodSeconds": 20},
+        "livenessProbe": connects | {"periodSeconds": 20},
         "readinessProbe": ping | {"periodSeconds": 10},
         "volumeMounts": [{"name": "data", "mountPath": official.data}, *scratch],
     }
