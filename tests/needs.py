@@ -130,6 +130,12 @@ def _server() -> str | None:
     return str(folder) if done.returncode == 0 else None
 
 
+def _sigstore() -> str | None:
+    """The folder of `.ci/install-sigstore`."""
+    folder = Path(__file__).parents[1] / ".venv/sigstore"
+    return str(folder) if (folder / "rekor-server").exists() else None
+
+
 def _mysql() -> str | None:
     """MySQL itself with its tools; MariaDB has programs of the same names."""
     found = shutil.which("mysqld")
@@ -201,6 +207,7 @@ PARTS: dict[str, Callable[[], str | None]] = {
     "cyclonedx-schema": _shared("cyclonedx-schema"),
     "actionlint": _program("actionlint"),
     "cosign": _program("cosign"),
+    "sigstore": _sigstore,
     "trivy": _program("trivy"),
     "grype": _program("grype"),
 }

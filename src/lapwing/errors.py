@@ -297,6 +297,12 @@ class SigningKeyError(LapwingError):
     code = "signing-key"
 
 
+class KeylessError(LapwingError):
+    """An artifact cannot be signed or verified by the identity of a CI job."""
+
+    code = "keyless"
+
+
 class ReleaseError(LapwingError):
     """A version cannot be released because of the history, a tag or a file."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,7 +15,7 @@ from lapwing.errors import UsageError
 
 if TYPE_CHECKING:
     from lapwing.observed.checks import CheckResult
-    from lapwing.registry.signature import PublicKey
+    from lapwing.registry.signature import Verifier
     from lapwing.stack.image import Reference
 
 
@@ -28,17 +28,30 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path, dir_okay=False),
     help="The public key. Default: `signing: {key: ...}` of the stack file.",
 )
+@click.option(
+    "--identity",
+    metavar="IDENTITY",
+    help="The identity in the certificate of a keyless signature. Default: `signing: {keyless: "
+    "...}` of the stack file.",
+)
+@click.option("--issuer", metavar="URL", help="The issuer of its identity token.")
+@click.option(
+    "--trusted-root",
+    metavar="FILE",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="The trusted root of a private Sigstore instance. Default: the public instance.",
+)
 @plain_http_option
 @output_option
 @click.pass_obj
 def verify(
-    context: Context, image: str, environment: str, key: Path | None, plain_http: bool
+    context: Context, /, image: str, environment: str, plain_http: bool, **options: Any
 ) -> int:
     """Check the signature, the provenance and the SBOM of IMAGE.
 
-    SERVICE is the `latest` image of a service of the stack. Only what the key has signed counts;
-    the provenance shows the commit that the image was built from. Exit status: 1 if something is
-    missing or has no valid signature.
+    SERVICE is the `latest` image of a service of the stack. Only what the key or the identity has
+    signed counts; the provenance shows the commit that the image was built from. Exit status: 1 if
+    something is missing or has no valid signature.
     """
     import asyncio
 
@@ -46,11 +59,11 @@ def verify(
     from lapwing.targets.image_verify import verify_image
 
     reference = _reference(context, image, environment)
-    public = _public_key(context, environment, key)
+    verifier = _verifier(context, environment, **options)
 
     async def run() -> list[CheckResult]:
         async with open_client(context, reference, plain_http) as client:
-            return await verify_image(client, reference, public)
+            return await verify_image(client, reference, verifier)
 
     return present.checks(context, asyncio.run(run()))
 
@@ -71,21 +84,43 @@ def _reference(context: Context, text: str, environment: str) -> Reference:
     return service_image(loaded.registry, text, LATEST)
 
 
-def _public_key(context: Context, environment: str, path: Path | None) -> PublicKey:
+def _verifier(
+    context: Context,
+    environment: str,
+    key: Path | None,
+    identity: str | None,
+    issuer: str | None,
+    trusted_root: Path | None,
+) -> Verifier:
+    """Return the key or the identity of the options, or of the stack file."""
+    from lapwing.registry.keyless import Identity
+    from lapwing.registry.signers import find_verifier
+
+    if identity is not None and issuer is not None and key is None:
+        return Identity(identity, issuer, trusted_root)
+    if identity or issuer or trusted_root:
+        raise UsageError(
+            "An identity is verified by --identity with --issuer, and without --key.",
+            hint="Give both; --trusted-root is for a private Sigstore instance.",
+        )
+    if key is not None:
+        return _public_key(key)
+    found = find_verifier(context.load(environment))
+    if found is None:
+        raise UsageError(
+            "There is neither a public key nor an identity to verify with.",
+            hint="Give --key FILE, or --identity and --issuer, or set `signing` in the stack file.",
+        )
+    return found
+
+
+def _public_key(path: Path) -> Verifier:
     from lapwing.errors import SigningKeyError
     from lapwing.registry.signature import parse_public_key
 
-    if path is not None:
-        try:
-            return parse_public_key(path.read_text("utf-8"), str(path))
-        except (OSError, UnicodeDecodeError) as error:
-            raise SigningKeyError(
-                f"The public key {path} cannot be read: {error}.", hint="Check --key."
-            ) from error
-    signing = context.load(environment).stack.signing
-    if signing is None:
-        raise UsageError(
-            "There is no public key to verify with.",
-            hint="Give --key FILE, or set `signing: {key: ...}` in the stack file.",
-        )
-    return parse_public_key(signing.key, "`signing: {key: ...}`")
+    try:
+        return parse_public_key(path.read_text("utf-8"), str(path))
+    except (OSError, UnicodeDecodeError) as error:
+        raise SigningKeyError(
+            f"The public key {path} cannot be read: {error}.", hint="Check --key."
+        ) from error

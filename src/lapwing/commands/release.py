@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 from lapwing.errors import ForgeError, LapwingError, ReleaseError
 from lapwing.registry.client import RegistryClient
 from lapwing.registry.push import Progress
-from lapwing.registry.signature import find_key
+from lapwing.registry.signers import find_signer
 from lapwing.release import remote
 from lapwing.release.forge_steps import published_state
 from lapwing.release.forges import open_forge
@@ -226,7 +226,7 @@ async def _release(
         images,
         progress,
         settings.environ,
-        partial(find_key, settings, next(iter(prepared.released.stacks), None)),
+        partial(find_signer, settings, next(iter(prepared.released.stacks), None)),
         forge,
         registry,
         last.tag if last else None,

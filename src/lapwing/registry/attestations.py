@@ -1,7 +1,8 @@
 """The SBOM, the provenance and the signatures of an image or a chart, pushed as its referrers.
 
-With a key, each statement is signed in a Sigstore bundle; without one, the provenance is an
-unsigned statement. The same artifact and key give the same bytes, so another push adds nothing.
+With a signer, each statement is signed in a Sigstore bundle; without one, the provenance is an
+unsigned statement. Another push of the same artifact adds nothing: a key gives the same bytes, and
+a keyless signature of the same statement is used again.
 
 Sources: in-toto attestation framework, Statement v1; SLSA provenance v1
 (https://slsa.dev/provenance/v1).
@@ -9,16 +10,18 @@ Sources: in-toto attestation framework, Statement v1; SLSA provenance v1
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from collections.abc import Coroutine, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
 import msgspec
 
 from lapwing import __version__
+from lapwing.registry.bundles import read_statements
 from lapwing.registry.client import RegistryClient
 from lapwing.registry.manifest import OCI_CONFIG, Descriptor, Manifest, build_manifest
 from lapwing.registry.parallel import run_all
@@ -32,8 +35,8 @@ from lapwing.registry.signature import (
     SIGNED,
     SIMPLE_SIGNING,
     STATEMENT_TYPE,
+    Signer,
     SigningKey,
-    sign_bundle,
     simple_payload,
 )
 from lapwing.stack.image import Reference
@@ -50,35 +53,59 @@ _BUNDLE = "dev.sigstore.bundle"
 
 @dataclass(frozen=True, slots=True)
 class Attestation:
-    """A document that refers to an artifact."""
+    """A document that refers to an artifact; `to_sign`: a statement that has to be signed."""
 
     media_type: str
     content: bytes
     annotations: Mapping[str, str] = field(default_factory=dict)
+    to_sign: bool = False
 
 
 def make_attestations(
-    name: str, digest: str, bill: bytes | None, provenance: object, key: SigningKey | None
+    name: str, digest: str, bill: bytes | None, provenance: object, *, signed: bool
 ) -> list[Attestation]:
     """Return the SBOM (`bill`), if there is one, and the provenance of an artifact.
 
-    With a key, each statement is signed.
+    `signed`: there is a signer, and each statement has to be signed.
     """
     origin = statement(name, digest, PROVENANCE, provenance)
     found = [] if bill is None else [Attestation(SBOM_TYPE, bill)]
-    if key is None:
+    if not signed:
         return [*found, Attestation(STATEMENT_TYPE, origin)]
     statements = {SIGNED: statement(name, digest, SIGNED, {}), PROVENANCE: origin}
     if bill is not None:
         statements[SBOM_PREDICATE] = statement(name, digest, SBOM_PREDICATE, json.loads(bill))
-    return [*found, *sign_statements(key, statements)]
+    return [*found, *statements_to_sign(statements)]
 
 
-def sign_statements(key: SigningKey, statements: Mapping[str, bytes]) -> Iterator[Attestation]:
-    """Sign statements, by the type of their predicate."""
+def statements_to_sign(statements: Mapping[str, bytes]) -> Iterator[Attestation]:
+    """Yield statements, by the type of their predicate, as attestations that have to be signed."""
     for kind, content in statements.items():
         about = {f"{_BUNDLE}.content": "dsse-envelope", f"{_BUNDLE}.predicateType": kind}
-        yield Attestation(BUNDLE, sign_bundle(key, content), about)
+        yield Attestation(BUNDLE, content, about, to_sign=True)
+
+
+async def sign_attestations(
+    source: Repository, digest: str, attestations: Iterable[Attestation], signer: Signer
+) -> list[Attestation]:
+    """Sign those that have to be signed; what is validly signed in the registry is used again.
+
+    Raises RegistryError and KeylessError.
+    """
+    found = list(attestations)
+    wanted = [each.content for each in found if each.to_sign]
+    bundles: dict[bytes, bytes] = {}
+    if wanted and not signer.repeats:
+        parsed = {content: json.loads(content) for content in wanted}
+        async for statement, bundle in read_statements(source, digest, signer.verifier):
+            bundles |= {c: bundle for c, document in parsed.items() if document == statement}
+    missing = [content for content in wanted if content not in bundles]
+    made = await asyncio.to_thread(signer.sign_bundles, missing)
+    bundles |= dict(zip(missing, made, strict=True))
+    return [
+        replace(each, content=bundles[each.content], to_sign=False) if each.to_sign else each
+        for each in found
+    ]
 
 
 def statement(name: str, digest: str, predicate_type: str, predicate: object) -> bytes:
@@ -129,23 +156,27 @@ async def attach(
     target: Reference,
     subject: Manifest,
     attestations: Iterable[Attestation],
-    key: SigningKey | None,
+    signer: Signer | None,
     progress: Progress,
     annotations: Mapping[str, str] = MappingProxyType({}),
 ) -> list[Manifest]:
-    """Push attestations as referrers of an artifact, and sign it. Raises RegistryError.
+    """Push attestations as referrers of an artifact, and sign it.
+
+    Raises RegistryError, and KeylessError before anything is pushed.
 
     `annotations` are added to the manifest of each.
     """
     repository = client.repository(target, write=True)
+    if signer is not None:
+        attestations = await sign_attestations(repository, subject.digest, attestations, signer)
 
     def push(each: Attestation) -> Coroutine[Any, Any, Manifest]:
         about = {**annotations, **each.annotations}
         return push_referrer(repository, subject, each.media_type, each.content, about, progress)
 
     referrers = await run_all(push(each) for each in attestations)
-    if key is not None:
-        await _push_signature(repository, target.name, subject.digest, key, progress)
+    if isinstance(signer, SigningKey):
+        await _push_signature(repository, target.name, subject.digest, signer, progress)
     return referrers
 
 

@@ -18,21 +18,18 @@ import binascii
 import hashlib
 import json
 import stat
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from lapwing.errors import SigningKeyError
-from lapwing.settings import Settings
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import (
         EllipticCurvePrivateKey,
         EllipticCurvePublicKey,
     )
-
-    from lapwing.stack.load import LoadedStack
 
 SIMPLE_SIGNING = "application/vnd.dev.cosign.simplesigning.v1+json"
 SIGNATURE = "dev.cosignproject.cosign/signature"
@@ -44,11 +41,42 @@ SIGNED = "https://sigstore.dev/cosign/sign/v1"
 _CREATE = "openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256"
 
 
+class Verifier(Protocol):
+    """What decides whether a signature is valid: a public key or an identity."""
+
+    @property
+    def kind(self) -> str:
+        """What messages call it."""
+
+    def open_bundle(self, content: bytes, digest: str) -> Mapping[str, Any] | None:
+        """Return the statement in a bundle, if it is validly signed and about the digest."""
+
+
+class Signer(Protocol):
+    """What signs: a private key or an identity."""
+
+    @property
+    def verifier(self) -> Verifier:
+        """What verifies its signatures."""
+
+    @property
+    def repeats(self) -> bool:
+        """Whether the same statement always gets the same bundle."""
+
+    def sign_bundles(self, statements: Sequence[bytes]) -> list[bytes]:
+        """Return a Sigstore bundle with each signed in-toto statement. May block."""
+
+
 @dataclass(frozen=True, slots=True)
 class PublicKey:
     """A public key that verifies signatures."""
 
     key: EllipticCurvePublicKey
+
+    @property
+    def kind(self) -> str:
+        """What messages call it."""
+        return "key"
 
     @property
     def der(self) -> bytes:
@@ -70,6 +98,20 @@ class PublicKey:
             return False
         return True
 
+    def open_bundle(self, content: bytes, digest: str) -> Mapping[str, Any] | None:
+        """Return the statement in a bundle, if the key signed it and it is about the digest."""
+        try:
+            envelope = json.loads(content)["dsseEnvelope"]
+            if envelope["payloadType"] != STATEMENT_TYPE:
+                return None
+            payload = base64.b64decode(envelope["payload"], validate=True)
+            signed = _encoded(STATEMENT_TYPE, payload)
+            if not any(self.verifies(each["sig"], signed) for each in envelope["signatures"]):
+                return None
+        except (ValueError, KeyError, TypeError, AttributeError, binascii.Error):
+            return None
+        return parse_statement(payload, digest)
+
 
 @dataclass(frozen=True, slots=True)
 class SigningKey:
@@ -85,6 +127,16 @@ class SigningKey:
         """The public key that belongs to it."""
         return PublicKey(self._key.public_key())
 
+    @property
+    def verifier(self) -> Verifier:
+        """The public key."""
+        return self.public
+
+    @property
+    def repeats(self) -> bool:
+        """Signatures are deterministic."""
+        return True
+
     def sign(self, content: bytes) -> str:
         """Return the signature of some content, in base64."""
         from cryptography.hazmat.primitives.asymmetric import ec
@@ -93,37 +145,22 @@ class SigningKey:
         algorithm = ec.ECDSA(SHA256(), deterministic_signing=True)
         return base64.b64encode(self._key.sign(content, algorithm)).decode()
 
-
-def find_key(
-    settings: Settings, loaded: LoadedStack | None, path: Path | None = None
-) -> SigningKey | None:
-    """Return the private key: that of a file, or of LAPWING_SIGNING_KEY; None if there is none.
-
-    Raises SigningKeyError, also if the stack file has another public key, or has one and there is
-    no private key.
-    """
-    text, signing = settings.signing_key(), loaded.stack.signing if loaded else None
-    key = None
-    if path is not None:
-        key = read_signing_key(path)
-    elif text is not None:
-        key = parse_signing_key(text, "LAPWING_SIGNING_KEY")
-    if loaded is None or signing is None:
-        return key
-    where = f"`signing: {{key: ...}}` of {loaded.path.name}"
-    expected = parse_public_key(signing.key, where)
-    if key is None:
-        raise SigningKeyError(
-            f"Images and charts have to be signed: {loaded.path.name} has `signing`.",
-            hint="Set LAPWING_SIGNING_KEY to the private key (PEM). "
-            "`lapwing image build` also has `--sign-key FILE`.",
-        )
-    if key.public.der != expected.der:
-        raise SigningKeyError(
-            f"The private key does not belong to {where}.",
-            hint="Use the other private key, or change the public key.",
-        )
-    return key
+    def sign_bundles(self, statements: Sequence[bytes]) -> list[bytes]:
+        """Return a Sigstore bundle with each signed in-toto statement."""
+        hint = base64.b64encode(hashlib.sha256(self.public.der).digest()).decode()
+        bundles = []
+        for statement in statements:
+            bundle = {
+                "mediaType": BUNDLE,
+                "verificationMaterial": {"publicKey": {"hint": hint}},
+                "dsseEnvelope": {
+                    "payload": base64.b64encode(statement).decode(),
+                    "payloadType": STATEMENT_TYPE,
+                    "signatures": [{"sig": self.sign(_encoded(STATEMENT_TYPE, statement))}],
+                },
+            }
+            bundles.append(json.dumps(bundle, separators=(",", ":")).encode())
+        return bundles
 
 
 def read_signing_key(path: Path) -> SigningKey:
@@ -208,35 +245,13 @@ def is_simple_payload_of(content: bytes, digest: str) -> bool:
         return False
 
 
-def sign_bundle(key: SigningKey, statement: bytes) -> bytes:
-    """Return a Sigstore bundle with a signed in-toto statement."""
-    hint = base64.b64encode(hashlib.sha256(key.public.der).digest()).decode()
-    bundle = {
-        "mediaType": BUNDLE,
-        "verificationMaterial": {"publicKey": {"hint": hint}},
-        "dsseEnvelope": {
-            "payload": base64.b64encode(statement).decode(),
-            "payloadType": STATEMENT_TYPE,
-            "signatures": [{"sig": key.sign(_encoded(STATEMENT_TYPE, statement))}],
-        },
-    }
-    return json.dumps(bundle, separators=(",", ":")).encode()
-
-
-def open_bundle(content: bytes, key: PublicKey, digest: str) -> Mapping[str, Any] | None:
-    """Return the statement in a bundle, if the key signed it and it is about the digest."""
+def parse_statement(payload: bytes, digest: str) -> Mapping[str, Any] | None:
+    """Return an in-toto statement, if it is about the digest."""
+    algorithm, _, encoded = digest.partition(":")
     try:
-        envelope = json.loads(content)["dsseEnvelope"]
-        if envelope["payloadType"] != STATEMENT_TYPE:
-            return None
-        payload = base64.b64decode(envelope["payload"], validate=True)
-        signed = _encoded(STATEMENT_TYPE, payload)
-        if not any(key.verifies(each["sig"], signed) for each in envelope["signatures"]):
-            return None
         statement = json.loads(payload)
-        algorithm, _, encoded = digest.partition(":")
         subjects = [each["digest"].get(algorithm) for each in statement["subject"]]
-    except (ValueError, KeyError, TypeError, AttributeError, binascii.Error):
+    except (ValueError, KeyError, TypeError, AttributeError):
         return None
     return statement if encoded in subjects else None
 

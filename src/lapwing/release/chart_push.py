@@ -22,7 +22,7 @@ from lapwing.registry.attestations import (
 from lapwing.registry.chart import PackagedChart, chart_artifact, push_chart
 from lapwing.registry.client import RegistryClient
 from lapwing.registry.push import Progress
-from lapwing.registry.signature import SigningKey
+from lapwing.registry.signature import Signer
 from lapwing.release.run import Missing, Present, Step, StepState
 from lapwing.release.steps import ReleaseState
 from lapwing.stack.image import Reference
@@ -37,13 +37,13 @@ class CheckChart(Step):
     images: RegistryClient
     chart: PackagedChart
     target: Reference
-    find_key: Callable[[], SigningKey | None]
+    find_signer: Callable[[], Signer | None]
 
     async def check(self) -> StepState:
-        """Compare the chart with the one in the registry, and read the key if it is missing."""
+        """Compare the chart with the one in the registry, and find the signer if it is missing."""
         state = await chart_state(self.images, self.chart, self.target)
         if isinstance(state, Missing):
-            self.find_key()
+            self.find_signer()
         return state
 
     async def run(self) -> str:
@@ -66,11 +66,15 @@ class PushChart(CheckChart):
     async def run(self) -> str:
         """Push what refers to the chart, then the chart."""
         manifest, _ = chart_artifact(self.chart)
-        bill, key = self.state.files[self.sbom].content, self.find_key()
+        bill, signer = self.state.files[self.sbom].content, self.find_signer()
         found = make_attestations(
-            self.target.name, manifest.digest, bill, chart_provenance(self.chart, self.state), key
+            self.target.name,
+            manifest.digest,
+            bill,
+            chart_provenance(self.chart, self.state),
+            signed=signer is not None,
         )
-        await attach(self.images, self.target, manifest, found, key, self.progress)
+        await attach(self.images, self.target, manifest, found, signer, self.progress)
         repository = self.images.repository(self.target, write=True)
         await push_chart(self.chart, repository, self.progress)
         return f"oci://{self.target}"

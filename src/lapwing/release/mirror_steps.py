@@ -19,7 +19,7 @@ from lapwing.registry.client import RegistryClient
 from lapwing.registry.copy import CopyOptions
 from lapwing.registry.manifest import Manifest
 from lapwing.registry.push import Progress
-from lapwing.registry.signature import SigningKey
+from lapwing.registry.signature import Signer
 from lapwing.release.run import Missing, Present, Step, StepState
 from lapwing.release.steps import ReleaseState
 from lapwing.stack.image import LATEST, Reference
@@ -39,7 +39,7 @@ class MirrorImage(Step):
     target: Reference
     state: ReleaseState
     options: CopyOptions
-    find_key: Callable[[], SigningKey | None]
+    find_signer: Callable[[], Signer | None]
     progress: Progress
 
     @property
@@ -48,13 +48,13 @@ class MirrorImage(Step):
         return mirrored_version(self.source)
 
     async def check(self) -> StepState:
-        """Look for the tags in the team's registry, else for the source and the signing key."""
+        """Look for the tags in the team's registry, else for the source and the signer."""
         name = f"{self.target.name}:{self.source_tag}"
         found = {tag: await self.images.digest(self.target.tagged(tag)) for tag in self._tags()}
         if all(found.values()):
             return Present(name)
         await self._pin(found[self.source_tag])
-        self.find_key()
+        self.find_signer()
         return Missing(name)
 
     async def run(self) -> str:
@@ -67,10 +67,10 @@ class MirrorImage(Step):
 
     async def _attach(self, root: Manifest) -> None:
         """Push the provenance and the signatures of the copy."""
-        key, name = self.find_key(), self.target.name
+        signer, name = self.find_signer(), self.target.name
         origin = mirror_provenance(self.source, self.state.pins[self._image], self.options)
-        found = make_attestations(name, root.digest, None, origin, key)
-        await attach(self.images, self.target, root, found, key, self.progress)
+        found = make_attestations(name, root.digest, None, origin, signed=signer is not None)
+        await attach(self.images, self.target, root, found, signer, self.progress)
 
     @property
     def _image(self) -> str:

@@ -18,7 +18,7 @@ from lapwing.registry.client import RegistryClient
 from lapwing.registry.copy import CopyOptions
 from lapwing.registry.manifest import parse_platform
 from lapwing.registry.push import Progress
-from lapwing.registry.signature import SigningKey
+from lapwing.registry.signature import Signer
 from lapwing.release.chart import find_helm, package_chart
 from lapwing.release.chart_push import FOLDER, CheckChart, PushChart
 from lapwing.release.forge_steps import (
@@ -59,15 +59,15 @@ class ReleaseContext:
     """What the steps work with.
 
     Without a `forge` only tags are made; `registry` is the registry and folder for images;
-    `previous` is the tag of the last version, if there is one. `find_key` reads the private key
-    that signs charts and mirrored images, if there is one.
+    `previous` is the tag of the last version, if there is one. `find_signer` returns what
+    signs charts and mirrored images, if anything does.
     """
 
     checkout: Checkout
     images: RegistryClient
     progress: Progress
     environ: Mapping[str, str]
-    find_key: Callable[[], SigningKey | None]
+    find_signer: Callable[[], Signer | None]
     forge: Forge | None = None
     registry: str | None = None
     previous: str | None = None
@@ -135,7 +135,7 @@ def release_steps(
     if released.delivery.release.files:
         yield MakeFiles("files", state, lambda: _own_files(released))
     if target is not None:
-        yield CheckChart("chart registry", context.images, charts[0], target, context.find_key)
+        yield CheckChart("chart registry", context.images, charts[0], target, context.find_signer)
     yield CreateTag("tag", state, f"{released.name} {state.version}")
     if context.forge is not None:
         yield CreateDraft("release", state, context.forge)
@@ -149,7 +149,7 @@ def release_steps(
             context.images,
             charts[0],
             target,
-            context.find_key,
+            context.find_signer,
             state,
             sbom_name,
             context.progress,
@@ -301,6 +301,6 @@ def _mirrored_images(
             target,
             state,
             options,
-            context.find_key,
+            context.find_signer,
             context.progress,
         )

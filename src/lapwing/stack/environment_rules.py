@@ -302,3 +302,19 @@ def built_images(stack: Stack, name: str, environment: Environment) -> Iterator[
             f"In `{name}`: images of {services} are built from source and loaded into a cluster of "
             "kind or minikube. For any other cluster, set `registry`."
         )
+
+
+def check_signing(stack: Stack, _: Environment) -> Iterator[Violation]:
+    """`signing` has `key` or `keyless`; a private Sigstore instance has both of its files."""
+    signing = stack.signing
+    if signing is None:
+        return
+    if (signing.key is None) == (signing.keyless is None):
+        hint = "Write `signing: {key: ...}` or `signing: {keyless: {identity: ..., issuer: ...}}`."
+        message = "`signing` needs either `key` or `keyless`."
+        yield Violation(message, ("signing",), hint, key=True)
+    keyless = signing.keyless
+    if keyless and (keyless.trusted_root is None) != (keyless.signing_config is None):
+        hint = "Set both for a private Sigstore instance, none for the public one."
+        message = "`keyless` needs both `trusted_root` and `signing_config`, or neither."
+        yield Violation(message, ("signing", "keyless"), hint, key=True)

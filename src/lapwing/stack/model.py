@@ -38,6 +38,7 @@ from lapwing.stack.fields import (
 from lapwing.stack.pods import Pods
 from lapwing.stack.rollout import Health, Migrate, Rollout
 from lapwing.stack.scanning import Scan
+from lapwing.stack.signing import Signing
 
 
 class Build(StrictModel):
@@ -417,17 +418,6 @@ class Resource(StrictModel):
     pods: Pods | None = Field(
         None,
         description="Settings of its pod (Kubernetes), merged over `pods` of the environment.",
-    )
-
-
-class Signing(StrictModel):
-    """Signatures of images by a key."""
-
-    key: str = Field(
-        pattern=r"^-----BEGIN PUBLIC KEY-----\n[A-Za-z0-9+/=\n]+-----END PUBLIC KEY-----\n?$",
-        description="The public key (ECDSA P-256, PEM). Every push of images (`lapwing image "
-        "build --push`, `up`, `deploy`, `ship`, the chart of `release`) then requires the private "
-        "key and signs with it.",
     )
 
 

@@ -36,7 +36,7 @@ _PARTS = (
     "Analysis", "Secret", "Migrate", "Schedule", "Resource", "Environment", "Desired", "Backup",
     "Encrypt", "Pods",
     "Cloud", "Machine", "Access", "Tls", "Acme", "MaintenancePage", "Gateway", "Usage", "Release",
-    "Branch", "ReleasedProject", "Forge", "Mirrored", "Scan", "Accepted", "Signing",
+    "Branch", "ReleasedProject", "Forge", "Mirrored", "Scan", "Accepted", "Signing", "Keyless",
 )  # fmt: skip
 _OF_KUBERNETES = ("Toleration", "Affinity")
 """Parts of the API of Kubernetes: they have no table."""

@@ -65,5 +65,6 @@ RULES: tuple[Rule, ...] = (
     *managed_rules.RULES,
     environment_rules.check_database_images,
     environment_rules.check_accepted_vulnerabilities,
+    environment_rules.check_signing,
     *release_rules.RULES,
 )

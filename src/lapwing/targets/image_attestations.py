@@ -13,7 +13,6 @@ from lapwing.build.image.builder import ANNOTATION, Image, PlatformImage
 from lapwing.build.image.provenance import provenance
 from lapwing.errors import SourceError
 from lapwing.registry.attestations import Attestation, make_attestations, source_uri
-from lapwing.registry.signature import SigningKey
 from lapwing.release.sbom import (
     LOCK_FILES,
     PYPI,
@@ -34,15 +33,16 @@ def image_attestations(
     target: Reference,
     folder: Path,
     settings: Settings,
-    key: SigningKey | None,
+    *,
+    signed: bool,
 ) -> list[Attestation]:
-    """Return what is pushed beside an image: with a key, each statement is signed.
+    """Return what is pushed beside an image; `signed`: each statement has to be signed.
 
     `folder` has the source of the service. Raises ReleaseError.
     """
     bill = make_sbom(image, loaded.stack.stack, folder)
     origin = make_provenance(image, folder, loaded.folder, settings)
-    return make_attestations(target.name, image.root.digest, bill, origin, key)
+    return make_attestations(target.name, image.root.digest, bill, origin, signed=signed)
 
 
 def creation_time(image: Image) -> dict[str, str]:

@@ -1,7 +1,7 @@
 """Verify what is stored beside an image: its signature, its provenance and its SBOM.
 
-Only what the public key has signed counts, and only if it names the digest of the image. A mirrored
-image has no SBOM: its provenance is that of a copy.
+Only what the key or the identity has signed counts, and only if it names the digest of the image. A
+mirrored image has no SBOM: its provenance is that of a copy.
 """
 
 from __future__ import annotations
@@ -18,59 +18,42 @@ from lapwing.registry.attestations import (
     SBOM_PREDICATE,
     build_type,
 )
+from lapwing.registry.bundles import MAX_DOCUMENT_BYTES, read_statements
 from lapwing.registry.client import RegistryClient
 from lapwing.registry.inspect import read_blob
-from lapwing.registry.manifest import Manifest
-from lapwing.registry.referrers import SIGNATURES, list_referrers, referrers_tag
+from lapwing.registry.referrers import SIGNATURES, referrers_tag
 from lapwing.registry.repository import Repository
 from lapwing.registry.signature import (
-    BUNDLE_PREFIX,
     SIGNATURE,
     SIGNED,
     SIMPLE_SIGNING,
     PublicKey,
+    Verifier,
     is_simple_payload_of,
-    open_bundle,
 )
 from lapwing.stack.image import Reference
-
-MAX_DOCUMENT_BYTES = 32 * 1024 * 1024
-"""The largest signature or attestation that is read."""
 
 
 @dataclass(slots=True)
 class _Proven:
-    """What the key has signed about a digest."""
+    """What the key or the identity has signed about a digest."""
 
     simple: bool = False
     statements: dict[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 async def verify_image(
-    client: RegistryClient, reference: Reference, key: PublicKey
+    client: RegistryClient, reference: Reference, verifier: Verifier
 ) -> list[CheckResult]:
     """Check the signature, the provenance and the SBOM of an image. Raises RegistryError."""
     source = client.repository(reference)
     digest = (await source.manifest(reference.wanted)).digest
-    simple = await _has_simple_signature(source, digest, key)
-    proven = _Proven(simple, await read_statements(source, digest, key))
-    return list(_results(reference, digest, proven))
-
-
-async def read_statements(
-    source: Repository, digest: str, key: PublicKey
-) -> dict[str, Mapping[str, Any]]:
-    """Return the statements about a digest that the key has signed, by the predicate's type."""
-    found: dict[str, Mapping[str, Any]] = {}
-    for descriptor in await list_referrers(source, digest):
-        # Some registries list another type than that of the manifest.
-        manifest = await source.manifest(descriptor.digest, descriptor.size)
-        if manifest.artifact_type.startswith(BUNDLE_PREFIX):
-            for content in await read_documents(source, manifest):
-                statement = open_bundle(content, key, digest)
-                if statement is not None:
-                    found[str(statement.get("predicateType"))] = statement
-    return found
+    proven = _Proven()
+    if isinstance(verifier, PublicKey):
+        proven.simple = await _has_simple_signature(source, digest, verifier)
+    async for statement, _ in read_statements(source, digest, verifier):
+        proven.statements[str(statement.get("predicateType"))] = statement
+    return list(_results(reference, digest, proven, verifier.kind))
 
 
 async def _has_simple_signature(source: Repository, digest: str, key: PublicKey) -> bool:
@@ -87,13 +70,7 @@ async def _has_simple_signature(source: Repository, digest: str, key: PublicKey)
     return False
 
 
-async def read_documents(source: Repository, manifest: Manifest) -> list[bytes]:
-    """Return the documents in a referrer, except those that are too large."""
-    small = [layer for layer in manifest.layers if layer.size <= MAX_DOCUMENT_BYTES]
-    return [await read_blob(source, layer) for layer in small]
-
-
-def _results(reference: Reference, digest: str, proven: _Proven) -> list[CheckResult]:
+def _results(reference: Reference, digest: str, proven: _Proven, kind: str) -> list[CheckResult]:
     signed = proven.simple or SIGNED in proven.statements
     formats = [
         name
@@ -105,14 +82,14 @@ def _results(reference: Reference, digest: str, proven: _Proven) -> list[CheckRe
     ]
     provenance = proven.statements.get(PROVENANCE)
     bill = proven.statements.get(SBOM_PREDICATE)
-    missing = "no document that this key has signed"
+    missing = f"no document that this {kind} has signed"
     results = [
         CheckResult(
             "signature",
             signed,
             f"{reference.name}@{digest} ({', '.join(formats)})"
             if signed
-            else f"{reference.name}@{digest} has no signature of this key",
+            else f"{reference.name}@{digest} has no signature of this {kind}",
         ),
         CheckResult(
             "provenance", provenance is not None, _origin(provenance) if provenance else missing

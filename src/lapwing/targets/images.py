@@ -29,12 +29,13 @@ from lapwing.build.image.engine import (
 from lapwing.build.image.hashed_files import LiveImage
 from lapwing.build.image.publish import Pushed
 from lapwing.errors import BuildError, SourceError, UsageError
-from lapwing.registry.attestations import attach
+from lapwing.registry.attestations import attach, sign_attestations
 from lapwing.registry.client import RegistryClient
 from lapwing.registry.manifest import Manifest, Platform
 from lapwing.registry.push import Progress
 from lapwing.registry.registry import HostOptions
-from lapwing.registry.signature import SigningKey, find_key
+from lapwing.registry.signature import Signer
+from lapwing.registry.signers import find_signer
 from lapwing.settings import Settings
 from lapwing.stack.image import LATEST, check_tag, parse, service_image
 from lapwing.stack.load import LoadedStack
@@ -118,7 +119,7 @@ def make_images(
     names = buildable_services(loaded, options.services)
     _check_dockerfiles(loaded, settings, names, options)
     if options.push:
-        find_key(settings, loaded, options.sign_key)
+        find_signer(settings, loaded, options.sign_key)
     planned = {name: _names(loaded, settings, name, options) for name in names}
     live = _live_images(loaded, settings, names, options)
     results = []
@@ -139,7 +140,7 @@ def push_images(
     progress: Progress,
 ) -> list[ImageResult]:
     """Scan and push images; what the registry has is skipped. Raises RegistryError or ScanError."""
-    key = find_key(settings, loaded, options.sign_key)
+    signer = find_signer(settings, loaded, options.sign_key)
     if options.scan:
         made = [result.image for result in results]
         check_images(loaded, made, settings, report, plain_http=options.plain_http)
@@ -147,7 +148,7 @@ def push_images(
     for result in results:
         started = time.monotonic()
         report(f"pushing {result.image.service} to {result.repository}")
-        pushing = _push(loaded, result, settings, options, key, progress)
+        pushing = _push(loaded, result, settings, options, signer, progress)
         pushed, referrers = asyncio.run(pushing)
         seconds = result.seconds + time.monotonic() - started
         done.append(replace(result, seconds=seconds, pushed=pushed, referrers=referrers))
@@ -277,19 +278,25 @@ async def _push(
     result: ImageResult,
     settings: Settings,
     options: ImageOptions,
-    key: SigningKey | None,
+    signer: Signer | None,
     progress: Progress,
 ) -> tuple[Pushed, tuple[Manifest, ...]]:
     target, image = parse(result.repository, default_tag=None), result.image
     attestations = []
     if options.attestations:
         folder = source_folder(loaded, image.service)
-        attestations = image_attestations(image, loaded, target, folder, settings, key)
+        attestations = image_attestations(
+            image, loaded, target, folder, settings, signed=signer is not None
+        )
     hosts = {target.api: HostOptions(plain_http=options.plain_http)}
     async with RegistryClient(settings, plain_http=options.plain_http, hosts=hosts) as client:
+        if signer is not None:  # Before the push: a tag never names an unsigned image.
+            repository = client.repository(target, write=True)
+            digest = image.root.digest
+            attestations = await sign_attestations(repository, digest, attestations, signer)
         pushed = await publish.push_image(client, image, target, result.tags, progress)
         about = creation_time(image)
-        referrers = await attach(client, target, image.root, attestations, key, progress, about)
+        referrers = await attach(client, target, image.root, attestations, signer, progress, about)
         return pushed, tuple(referrers)
 
 

@@ -4,7 +4,7 @@
 
 Browsers still run the pages of the release that is rolled back and request its hashed files, which
 the image of the older release lacks. No layer is sent, because each is in the registry. SBOM and
-provenance of the image are stored for the new digest as well; only statements that the key had
+provenance of the image are stored for the new digest as well; only statements that the signer had
 signed are signed again. A rollback never depends on this: errors are reported as warnings.
 """
 
@@ -23,17 +23,24 @@ from lapwing.build.image.extended import extend_image
 from lapwing.build.image.hashed_files import LiveImage, earlier_layers
 from lapwing.errors import LapwingError
 from lapwing.plan.names import release_of
-from lapwing.registry.attestations import SBOM_TYPE, Attestation, attach, sign_statements, statement
+from lapwing.registry.attestations import (
+    SBOM_TYPE,
+    Attestation,
+    attach,
+    statement,
+    statements_to_sign,
+)
+from lapwing.registry.bundles import read_documents, read_statements
 from lapwing.registry.client import RegistryClient
 from lapwing.registry.push import Silent
 from lapwing.registry.referrers import list_referrers
 from lapwing.registry.repository import Repository
-from lapwing.registry.signature import SIGNED, STATEMENT_TYPE, SigningKey, find_key
+from lapwing.registry.signature import SIGNED, STATEMENT_TYPE, Signer
+from lapwing.registry.signers import find_signer
 from lapwing.settings import Settings
 from lapwing.stack.image import Reference, parse
 from lapwing.stack.load import StackFile
 from lapwing.targets.image_attestations import creation_time
-from lapwing.targets.image_verify import read_documents, read_statements
 from lapwing.targets.live_images import live_images
 from lapwing.targets.planned import PlannedChange
 
@@ -66,14 +73,14 @@ def _keep(
         return plan
     loaded = file.load(plan.document.environment)
     live = live_images(loaded, settings, loaded.registry)
-    key = find_key(settings, loaded)
+    signer = find_signer(settings, loaded)
 
     async def run() -> dict[str, str]:
         found = {}
         async with RegistryClient(settings) as client:
             for name in images.keys() & live.keys():
                 image, revision = images[name], plan.document.services[name].revision
-                extension = _Extension(client, image, name, revision, key, report)
+                extension = _Extension(client, image, name, revision, signer, report)
                 digest = await extension.push(live[name])
                 if digest is not None:
                     found[name] = f"{image.name}@{digest}"
@@ -90,7 +97,7 @@ class _Extension:
     image: Reference
     service: str
     revision: str
-    key: SigningKey | None
+    signer: Signer | None
     report: Callable[[str], None]
 
     async def push(self, live: Sequence[LiveImage]) -> str | None:
@@ -106,7 +113,7 @@ class _Extension:
         await publish.push_image(client, made, image, (), Silent())
         found = await self._attestations(client.repository(image), made.root.digest)
         about = creation_time(made)
-        await attach(client, image, made.root, found, self.key, Silent(), about)
+        await attach(client, image, made.root, found, self.signer, Silent(), about)
         return made.root.digest
 
     async def _attestations(self, source: Repository, digest: str) -> list[Attestation]:
@@ -118,14 +125,13 @@ class _Extension:
             if manifest.artifact_type in (SBOM_TYPE, STATEMENT_TYPE):
                 for content in await read_documents(source, manifest):
                     found.append(Attestation(manifest.artifact_type, content.replace(old, new)))
-        if self.key is None:
+        if self.signer is None:
             return found
         statements = {SIGNED: statement(self.image.name, digest, SIGNED, {})}
-        signed = await read_statements(source, self.image.wanted, self.key.public)
-        for kind, stated in signed.items():
+        async for stated, _ in read_statements(source, self.image.wanted, self.signer.verifier):
             text = json.dumps(stated, separators=(",", ":"), sort_keys=True).encode()
-            statements[kind] = text.replace(old, new)
-        return [*found, *sign_statements(self.key, statements)]
+            statements[str(stated.get("predicateType"))] = text.replace(old, new)
+        return [*found, *statements_to_sign(statements)]
 
 
 def _replace_images(plan: PlannedChange, images: Mapping[str, str]) -> PlannedChange:

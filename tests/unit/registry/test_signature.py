@@ -13,10 +13,8 @@ from lapwing.errors import SigningKeyError
 from lapwing.registry.signature import (
     SigningKey,
     is_simple_payload_of,
-    open_bundle,
     parse_public_key,
     parse_signing_key,
-    sign_bundle,
     simple_payload,
 )
 
@@ -52,26 +50,26 @@ def test_signature_is_deterministic_and_of_its_content(key: SigningKey) -> None:
 
 
 def test_bundle_opens_for_its_key_and_its_image_only(key: SigningKey) -> None:
-    bundle = sign_bundle(key, STATEMENT)
-    assert open_bundle(bundle, key.public, DIGEST) == json.loads(STATEMENT)
-    assert open_bundle(bundle, key.public, OTHER) is None
+    bundle = key.sign_bundles([STATEMENT])[0]
+    assert key.public.open_bundle(bundle, DIGEST) == json.loads(STATEMENT)
+    assert key.public.open_bundle(bundle, OTHER) is None
     other = parse_signing_key(pem(ec.SECP256R1()), "a test")
-    assert open_bundle(bundle, other.public, DIGEST) is None
+    assert other.public.open_bundle(bundle, DIGEST) is None
 
 
 @pytest.mark.parametrize("change", ["payload", "payloadType", "signatures"])
 def test_changed_bundle_does_not_open(key: SigningKey, change: str) -> None:
-    bundle = json.loads(sign_bundle(key, STATEMENT))
+    bundle = json.loads(key.sign_bundles([STATEMENT])[0])
     changed = base64.b64encode(STATEMENT + b" ").decode()
     bundle["dsseEnvelope"][change] = [] if change == "signatures" else changed
-    assert open_bundle(json.dumps(bundle).encode(), key.public, DIGEST) is None
+    assert key.public.open_bundle(json.dumps(bundle).encode(), DIGEST) is None
 
 
 @pytest.mark.parametrize(
     "content", [b"", b"[]", b"{}", b'{"dsseEnvelope": {"payload": 1}}', b"\xff"]
 )
 def test_invalid_bundle_does_not_open(key: SigningKey, content: bytes) -> None:
-    assert open_bundle(content, key.public, DIGEST) is None
+    assert key.public.open_bundle(content, DIGEST) is None
 
 
 def test_unsupported_keys_are_refused_without_quoting_them() -> None:

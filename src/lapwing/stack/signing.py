@@ -1,0 +1,52 @@
+"""How images, charts and mirrored images are signed: by a key, or by the identity of a CI job."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from lapwing.stack.fields import NonEmpty, StrictModel
+
+
+class Keyless(StrictModel):
+    """Signatures by the identity of a CI job, with a certificate that Sigstore issues for it.
+
+    A push requires the extra `lapwing-deploy[keyless]` and a job with an identity token. Signatures
+    by Sigstore's public instance are in a public log, with the identity and the digest.
+    """
+
+    identity: NonEmpty = Field(
+        description="The identity in the certificates: the workflow with the branch, or an e-mail "
+        "address.",
+        examples=["https://github.com/team/shop/.github/workflows/lapwing.yaml@refs/heads/main"],
+    )
+    issuer: str = Field(
+        pattern=r"^https?://[^\s/]+\S*$",
+        description="The issuer of the job's identity token.",
+        examples=["https://token.actions.githubusercontent.com"],
+    )
+    trusted_root: NonEmpty | None = Field(
+        None,
+        description="The file with the trusted root of a private Sigstore instance "
+        "(`trusted_root.json`). Default: the public instance.",
+    )
+    signing_config: NonEmpty | None = Field(
+        None,
+        description="The file with the addresses of its services (`signing_config.v0.2.json`).",
+    )
+
+
+class Signing(StrictModel):
+    """Signatures of images, by a key or keyless.
+
+    Every push (`lapwing image build --push`, `up`, `deploy`, `ship`, charts and mirrored images of
+    `release`) then has to sign.
+    """
+
+    key: str | None = Field(
+        None,
+        pattern=r"^-----BEGIN PUBLIC KEY-----\n[A-Za-z0-9+/=\n]+-----END PUBLIC KEY-----\n?$",
+        description="The public key (ECDSA P-256, PEM). A push requires the private key.",
+    )
+    keyless: Keyless | None = Field(
+        None, description="The identity whose signatures are valid, instead of a key."
+    )
