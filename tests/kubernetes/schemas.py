@@ -25,7 +25,7 @@ CRDS = {
     "github.com/external-secrets/external-secrets@v1.3.2": "config/crds/bases",
     "sigs.k8s.io/gateway-api@v1.5.1": "config/crd/standard",
     "github.com/kyverno/kyverno@v1.15.2": "config/crds/kyverno",
-    "github.com/sigstore/policy-controller@v0.12.0": "config",
+    "github.com/sigstore/policy-controller@v0.13.1": "config",
 }
 _DEFINITIONS = "#/definitions/"
 _INT_OR_STRING: Json = {"oneOf": [{"type": "string"}, {"type": "integer"}]}

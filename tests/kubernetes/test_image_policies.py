@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from lapwing.cli.main import run
+from lapwing.registry.attestations import PROVENANCE
 from tests.needs import require
 
 KEY = "MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE" + "A" * 60
@@ -29,6 +30,9 @@ signing:
     {KEY}
     -----END PUBLIC KEY-----
 """
+IDENTITY = "https://github.com/team/shop/.github/workflows/lapwing.yaml@refs/heads/main"
+ISSUER = "https://token.actions.githubusercontent.com"
+KEYLESS = f"signing: {{keyless: {{identity: '{IDENTITY}', issuer: '{ISSUER}'}}}}\n"
 
 
 @pytest.fixture
@@ -75,10 +79,39 @@ def test_sigstore_policy_covers_built_images(
     assert KEY in spec["authorities"][0]["key"]["data"]
 
 
+def test_keyless_policies_require_provenance_of_the_identity(
+    stack: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (stack / "lapwing.yaml").write_text(STACK + KEYLESS)
+    [rule] = render("kyverno", capsys)[1]["spec"]["rules"]
+    [verified] = rule["verifyImages"]
+    assert verified["type"] == "SigstoreBundle"
+    [required] = verified["attestations"]
+    assert required["type"] == PROVENANCE
+    [entry] = required["attestors"][0]["entries"]
+    assert (entry["keyless"]["subject"], entry["keyless"]["issuer"]) == (IDENTITY, ISSUER)
+    [authority] = render("sigstore", capsys)[1]["spec"]["authorities"]
+    assert authority["signatureFormat"] == "bundle"
+    assert authority["keyless"]["identities"] == [{"issuer": ISSUER, "subject": IDENTITY}]
+    assert [each["predicateType"] for each in authority["attestations"]] == [PROVENANCE]
+
+
+def test_policy_of_a_private_instance_is_refused(
+    stack: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = "trusted_root: root.json, signing_config: config.json"
+    private = KEYLESS.replace(f"issuer: '{ISSUER}'", f"issuer: '{ISSUER}', {files}")
+    (stack / "lapwing.yaml").write_text(STACK + private)
+    assert run(["image", "policy", "kyverno", "-e", "production"]) == 2
+    assert "private Sigstore instance is not rendered" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("signing", [SIGNING, KEYLESS])
 @pytest.mark.parametrize("kind", ["kyverno", "sigstore"])
 def test_policy_matches_published_schema(
-    kind: str, stack: Path, capsys: pytest.CaptureFixture[str]
+    kind: str, signing: str, stack: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    (stack / "lapwing.yaml").write_text(STACK + signing)
     program, schemas = require("kubeconform"), require("kubernetes-schemas")
     require("policy-schemas")
     location = f"{schemas}/{{{{.Group}}}}/{{{{.ResourceKind}}}}_{{{{.ResourceAPIVersion}}}}.json"
@@ -96,7 +129,7 @@ def test_policy_matches_published_schema(
 def test_policy_needs_a_key(stack: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (stack / "lapwing.yaml").write_text(STACK)
     assert run(["image", "policy", "kyverno", "-e", "production"]) == 2
-    assert "The stack file has no public key." in capsys.readouterr().err
+    assert "The stack file has no public key and no identity." in capsys.readouterr().err
 
 
 def test_policy_needs_a_cluster(stack: Path, capsys: pytest.CaptureFixture[str]) -> None:

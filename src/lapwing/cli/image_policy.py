@@ -16,8 +16,8 @@ def policy(context: Context, kind: str, environment: str) -> None:
     """Print an admission policy for clusters: only signed images of the stack's services run.
 
     It is a ClusterPolicy of Kyverno, or a ClusterImagePolicy of Sigstore's policy-controller, with
-    the public key of `signing`. Apply it with `kubectl apply -f -`, as an administrator of the
-    cluster. Lapwing itself does not.
+    the public key or the identity of `signing`. Apply it with `kubectl apply -f -`, as an
+    administrator of the cluster. Lapwing itself does not.
     """
     from lapwing.render.image_policy import kyverno_policy, sigstore_policy
 

@@ -1,12 +1,16 @@
-"""Admission policies: a cluster runs only images of the stack's services that its key has signed.
+"""Admission policies: a cluster runs only images of the stack's services that are signed.
+
+With a key, a signature of the image is required; keyless, a signed provenance, because that is what
+both controllers verify in bundles (Kyverno: `SigstoreBundle`; policy-controller 0.13 and newer:
+`signatureFormat: bundle`).
 
 They are for the administrator of a cluster, who applies them once: they outlive deployments, and a
 stack must not be able to remove the policy. Third-party images (Envoy, databases) are not signed by
 the team, so the policies name the images of services that have a source.
 
 Sources: Kyverno's ClusterPolicy (kyverno.io/v1, verifyImages); policy-controller's
-ClusterImagePolicy (policy.sigstore.dev/v1beta1). Neither asks a transparency log, in which nothing
-was written.
+ClusterImagePolicy (policy.sigstore.dev/v1beta1). With a key neither asks a transparency log, in
+which nothing was written.
 """
 
 from __future__ import annotations
@@ -18,14 +22,24 @@ from lapwing.errors import UsageError
 from lapwing.render.kubernetes import emit
 from lapwing.stack.image import service_image
 from lapwing.stack.load import LoadedStack
+from lapwing.stack.signing import Signing
 
+PROVENANCE = "https://slsa.dev/provenance/v1"
+_FULCIO, _REKOR = "https://fulcio.sigstore.dev", "https://rekor.sigstore.dev"
 SUFFIXES = (":*", "@*")
 """How an image is named: by tag (and digest), or by digest alone."""
 
 
 def kyverno_policy(loaded: LoadedStack) -> str:
     """Render a ClusterPolicy of Kyverno for the namespace of an environment. Raises UsageError."""
-    key, images = _key(loaded), [f"{i}{s}" for i in _images(loaded) for s in SUFFIXES]
+    signing, images = _signing(loaded), [f"{i}{s}" for i in _images(loaded) for s in SUFFIXES]
+    required: dict[str, Any]
+    if signing.key is not None:
+        required = {"attestors": [{"entries": [{"keys": _kyverno_key(signing.key)}]}]}
+    else:
+        entry = {"keyless": _identity(signing) | {"rekor": {"url": _REKOR}}}
+        attestation = {"type": PROVENANCE, "attestors": [{"entries": [entry]}]}
+        required = {"type": "SigstoreBundle", "attestations": [attestation]}
     rule = {
         "name": "signed-by-the-team",
         "match": {"any": [{"resources": {"kinds": ["Pod"], "namespaces": [_namespace(loaded)]}}]},
@@ -33,7 +47,7 @@ def kyverno_policy(loaded: LoadedStack) -> str:
             {
                 "imageReferences": images,
                 "failureAction": "Enforce",
-                "attestors": [{"entries": [{"keys": _kyverno_key(key)}]}],
+                **required,
             }
         ],
     }
@@ -52,7 +66,16 @@ def kyverno_policy(loaded: LoadedStack) -> str:
 def sigstore_policy(loaded: LoadedStack) -> str:
     """Render a ClusterImagePolicy of Sigstore's policy-controller. Raises UsageError."""
     images = [{"glob": f"{i}{s}"} for i in _images(loaded) for s in SUFFIXES]
-    authority = {"name": "team", "key": {"data": _key(loaded), "hashAlgorithm": "sha256"}}
+    signing, authority = _signing(loaded), dict[str, Any](name="team")
+    if signing.key is not None:
+        authority["key"] = {"data": signing.key, "hashAlgorithm": "sha256"}
+    else:
+        authority |= {
+            "signatureFormat": "bundle",
+            "keyless": {"url": _FULCIO, "identities": [_identity(signing)]},
+            "ctlog": {"url": _REKOR},
+            "attestations": [{"name": "provenance", "predicateType": PROVENANCE}],
+        }
     return emit.document(
         {
             "apiVersion": "policy.sigstore.dev/v1beta1",
@@ -72,13 +95,28 @@ def _name(loaded: LoadedStack) -> str:
     return f"{_namespace(loaded)}-signed-images"
 
 
-def _key(loaded: LoadedStack) -> str:
+def _signing(loaded: LoadedStack) -> Signing:
     signing = loaded.stack.signing
     if signing is None:
         raise UsageError(
-            "The stack file has no public key.", hint="Set `signing: {key: ...}` in the stack file."
+            "The stack file has no public key and no identity.",
+            hint="Set `signing: {key: ...}` or `signing: {keyless: ...}` in the stack file.",
         )
-    return signing.key
+    return signing
+
+
+def _identity(signing: Signing) -> dict[str, Any]:
+    """Return the identity of keyless signatures, of Sigstore's public instance."""
+    keyless = signing.keyless
+    assert keyless is not None
+    if keyless.trusted_root is not None:
+        raise UsageError(
+            "The policy of a private Sigstore instance is not rendered.",
+            hint="Remove `trusted_root` and `signing_config`, run the command, and add the "
+            "instance to the policy: `rekor`, `ctlog` and `roots` for Kyverno, a TrustRoot for "
+            "policy-controller.",
+        )
+    return {"issuer": keyless.issuer, "subject": keyless.identity}
 
 
 def _images(loaded: LoadedStack) -> Sequence[str]:
