@@ -81,7 +81,8 @@ def init(
     top = _repository_root(released.folder.resolve())
     source = install_from or _installed_from()
     branch = _unlisted_branch(released, context.settings, top)
-    pipeline = _pipeline(released, forge, environment, _pip_arguments(source, top), top, branch)
+    install = _pip_arguments(source, top, keyless=_is_keyless(released, forge))
+    pipeline = _pipeline(released, forge, environment, install, top, branch)
     wanted = workflow(pipeline)
     path = top / FILES[forge]
     found = path.read_text(encoding="utf-8") if path.is_file() else None
@@ -213,6 +214,7 @@ def _pipeline(
         over_ssh=shipped is not None and environments[shipped].host is not None,
         pull_secrets=() if shipped is None else _pull_secrets(released.stacks[0].stack, shipped),
         has_chart=any(chart_missing(project) is None for project in released.projects()),
+        is_keyless=_signs(released) and _is_keyless(released, forge),
     )
 
 
@@ -223,13 +225,31 @@ def _secrets(released: Released, forge: Forge) -> tuple[str, ...]:
     """
     registry, found = released.delivery.registry, []
     mirrors = any(project.delivery.mirror for project in released.projects())
-    is_signed = released.stacks and released.stacks[0].stack.signing is not None
     is_pushed = registry is not None and (forge == "gitea" or not registry.startswith("ghcr.io/"))
     if is_pushed or (forge == "gitea" and mirrors):
         found.append(_REGISTRY_LOGIN)
-    if is_signed and (registry is not None or mirrors):
+    if _signs(released) and not _is_keyless(released, forge):
         found.append(_SIGNING_KEY)
     return tuple(found)
+
+
+def _signs(released: Released) -> bool:
+    """Return whether a release signs charts or mirrored images."""
+    pushes = released.delivery.registry or any(p.delivery.mirror for p in released.projects())
+    return bool(pushes and released.stacks and released.stacks[0].stack.signing)
+
+
+def _is_keyless(released: Released, forge: Forge) -> bool:
+    """Return whether the identity of a job signs. Raises UsageError where jobs have none."""
+    signing = released.stacks[0].stack.signing if released.stacks else None
+    if signing is None or signing.keyless is None:
+        return False
+    if forge == "gitea":
+        raise UsageError(
+            "Jobs of Gitea have no identity token for `signing: {keyless: ...}`.",
+            hint="Set `signing: {key: ...}`, and create the secret LAPWING_SIGNING_KEY.",
+        )
+    return True
 
 
 def _pull_secrets(stack: Stack, environment: str) -> tuple[str, ...]:
@@ -328,9 +348,15 @@ def _no_source(why: str) -> UsageError:
     )
 
 
-def _pip_arguments(source: str, top: Path) -> str:
-    """Return pip's arguments for a source, quoted for a shell. Raises UsageError."""
+def _pip_arguments(source: str, top: Path, *, keyless: bool = False) -> str:
+    """Return pip's arguments for a source, quoted for a shell; `keyless`: with this extra.
+
+    A requirements file has to list what the extra needs. Raises UsageError.
+    """
     if _PINNED.fullmatch(source):
+        extra, version = f"{DISTRIBUTION}[keyless]", source.removeprefix(f"{DISTRIBUTION}==")
+        if keyless:
+            source = f"{extra}=={version}" if version != source else f"{extra} @ {source}"
         return shlex.quote(source)
     file = top / source
     if file.is_file() and file.resolve().is_relative_to(top):

@@ -51,6 +51,7 @@ class Pipeline:
     `install` are pip's arguments, quoted for a shell; `documentation` is patterns for
     `paths-ignore`; `secrets` are the names of those that the release reads. `folder` is the file's
     in the repository. `has_chart`: the release packages a Helm chart, which Helm lints.
+    `is_keyless`: the release signs by the identity of its job.
     """
 
     forge: Forge
@@ -66,6 +67,7 @@ class Pipeline:
     over_ssh: bool = False
     pull_secrets: tuple[str, ...] = ()
     has_chart: bool = False
+    is_keyless: bool = False
 
 
 def workflow(pipeline: Pipeline) -> str:
@@ -257,6 +259,7 @@ def _release(pipeline: Pipeline) -> str:
         condition = "!failure() && !cancelled() && github.event_name == 'push'"
         needs = f"    needs: [check, ship]\n    if: ${{{{ {condition} }}}}\n"
     secrets = "".join(f"          {name}: ${{{{ secrets.{name} }}}}\n" for name in pipeline.secrets)
+    identity = "      id-token: write\n" if pipeline.is_keyless else ""
     token = "secrets.GITEA_TOKEN" if pipeline.forge == "gitea" else "github.token"
     return f"""\
   release:
@@ -266,6 +269,7 @@ def _release(pipeline: Pipeline) -> str:
     permissions:
       contents: write
       packages: write
+{identity}\
     steps:
       - uses: {CHECKOUT}
         with:

@@ -165,6 +165,32 @@ def test_workflow_installs_pinned_source(source: str, tmp_path: Path) -> None:
     assert path.read_text().count(f"install --quiet {shlex.quote(source)}\n") == 3
 
 
+@pytest.mark.parametrize(
+    ("source", "installed"),
+    [
+        (f"{DISTRIBUTION}==1.2.3", f"{DISTRIBUTION}[keyless]==1.2.3"),
+        (
+            f"git+https://git.example/lapwing.git@{'a' * 40}",
+            f"{DISTRIBUTION}[keyless] @ git+https://git.example/lapwing.git@{'a' * 40}",
+        ),
+    ],
+)
+def test_keyless_workflow_installs_the_extra(source: str, installed: str, tmp_path: Path) -> None:
+    (tmp_path / ".git").mkdir()
+    shutil.copy(CASES / "github-keyless/lapwing.yaml", tmp_path)
+    init(tmp_path, "--forge", "github", "--install-from", source)
+    assert f"install --quiet '{installed}'\n" in (tmp_path / FILES["github"]).read_text()
+
+
+def test_keyless_is_refused_on_gitea(tmp_path: Path) -> None:
+    (tmp_path / ".git").mkdir()
+    shutil.copy(CASES / "github-keyless/lapwing.yaml", tmp_path)
+    with pytest.raises(UsageError) as caught:
+        init(tmp_path, "--forge", "gitea")
+    assert "no identity token" in caught.value.message
+    assert not (tmp_path / FILES["gitea"]).exists()
+
+
 def test_workflow_installs_from_requirements_with_hashes(tmp_path: Path) -> None:
     path = written("github-none", tmp_path)
     (tmp_path / "ci.txt").touch()
