@@ -27,6 +27,7 @@ def command(context: Context, environment: str | None) -> None:
     """
     from lapwing.stack.environment_rules import built_images, ignored_settings
     from lapwing.stack.load import LOCAL, environments, find, load
+    from lapwing.targets.image_pins import unpinned_notes
 
     path = find(context.directory)
     checked = environments(path, environment)
@@ -38,6 +39,7 @@ def command(context: Context, environment: str | None) -> None:
         for notes_of in (ignored_settings, built_images)
         for note in notes_of(each.stack, each.environment, each.settings)
     ]
+    notes += [note for each in checked for note in unpinned_notes(each)]
     missing = _missing(context, loaded)
     notes += missing
     if context.for_programs:

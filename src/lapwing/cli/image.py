@@ -184,15 +184,16 @@ def dockerfile(context: Context, service: str, environment: str, ignore: bool) -
 @output_option
 @click.pass_obj
 def pin(context: Context, environment: str, plain_http: bool) -> None:
-    """Write the digests of the base images to lapwing.lock, or update them.
+    """Write the digests of images to lapwing.lock, or update them.
 
-    Commit the file: with it, every build uses the same base images.
+    Base images of builds, and the images of other publishers that Lapwing renders for Kubernetes:
+    Envoy, curl, rclone, databases. Commit the file: every build and every manifest uses it.
     """
-    from lapwing.build.image.base import LOCK
-    from lapwing.targets.image_requests import pin_bases
+    from lapwing.stack.image_lock import LOCK
+    from lapwing.targets.image_pins import pin_images
 
     loaded = context.load(environment)
-    digests = pin_bases(loaded, context.settings, plain_http=plain_http)
+    digests = pin_images(loaded, context.settings, plain_http=plain_http)
     if context.for_programs:
         images = [{"image": name, "digest": digest} for name, digest in digests.items()]
         context.printer.json({"file": str(loaded.folder / LOCK), "images": images})

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from lapwing.build.artifact import FileBlob
-from lapwing.build.image.base import LOCK
 from lapwing.build.image.builder import ANNOTATION, Image, PlatformImage
 from lapwing.build.image.provenance import provenance
 from lapwing.errors import SourceError
@@ -23,6 +22,7 @@ from lapwing.release.sbom import (
 )
 from lapwing.settings import Settings
 from lapwing.stack.image import Reference, digest_of
+from lapwing.stack.image_lock import LOCK
 from lapwing.stack.load import LoadedStack
 from lapwing.system.git import Git
 

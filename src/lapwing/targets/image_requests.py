@@ -2,19 +2,16 @@
 
     stack file -> services with a source -> ImageRequest | DockerfileRequest
 
-This module also writes two files: a Dockerfile for a service that has none, and the lock file with
-the digests of the base images.
+This module also writes a Dockerfile for a service that has none.
 """
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from dataclasses import replace
 from pathlib import PurePosixPath
 
 from lapwing.build.context import BuildRequest
-from lapwing.build.image.base import find_digest, read_lock, write_lock
 from lapwing.build.image.builder import AMD64, ImageRequest, base_name
 from lapwing.build.image.config import PORT
 from lapwing.build.image.dockerfile import render_dockerfile
@@ -23,10 +20,10 @@ from lapwing.build.image.outline import dockerfile_outline, outline
 from lapwing.build.source import list_source, read_source
 from lapwing.errors import BuildError, SourceError, UsageError
 from lapwing.inventory.images import BuiltImage, ImageOutline, built_images
-from lapwing.registry.client import RegistryClient
 from lapwing.registry.manifest import Platform
 from lapwing.settings import Settings
 from lapwing.stack.image import parse
+from lapwing.stack.image_lock import read_lock
 from lapwing.stack.load import LoadedStack
 from lapwing.targets.sources import request_of, source_folder, wanted_services
 
@@ -75,33 +72,6 @@ def _outline(loaded: LoadedStack, settings: Settings, image: BuiltImage) -> Imag
     request = image_request(loaded, settings, image.service, ())
     source = list_source(request.build.folder, settings.environ, request.build.left_out)
     return outline(request, source)
-
-
-def pin_bases(
-    loaded: LoadedStack, settings: Settings, *, plain_http: bool = False
-) -> dict[str, str]:
-    """Write the current digests of the base images to the lock file; return them.
-
-    Raises RegistryError, BuildError or SourceError; then the file is unchanged.
-    """
-    read_lock(loaded.folder)  # An invalid file is not replaced.
-    names = set()
-    for service in buildable_services(loaded, ()):
-        if loaded.stack.services[service].dockerfile is not None:
-            continue
-        request = image_request(loaded, settings, service, ())
-        name = base_name(request, read_source(request.build.folder, settings.environ))
-        if name is not None and "@" not in name:
-            names.add(str(parse(name)))
-
-    async def run() -> dict[str, str]:
-        async with RegistryClient(settings, plain_http=plain_http) as client:
-            found = {name: await find_digest(client, name, {}) for name in sorted(names)}
-            return {name: reference.wanted for name, reference in found.items()}
-
-    digests = asyncio.run(run())
-    write_lock(loaded.folder, digests)
-    return digests
 
 
 def image_request(

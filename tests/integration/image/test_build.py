@@ -16,6 +16,9 @@ import pytest
 
 from lapwing.build.image import layer
 from lapwing.build.python import uv
+from lapwing.stack.image_lock import read_lock
+from lapwing.stack.load import load
+from lapwing.targets.image_pins import pin_images, unpinned
 from tests.faulty import proxy
 from tests.installation import LAPWING
 from tests.needs import require
@@ -457,3 +460,34 @@ def test_damaged_layer_of_the_cache_is_named(
     for file in files:
         shutil.rmtree(file.parent)
     assert shop.build("api", "--push")["api"]["pushed"]
+
+
+def test_pin_writes_the_digests_of_all_images_of_other_publishers(
+    shop: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Docker Hub is a real registry with copies of these names."""
+    cluster = "\n".join(
+        [
+            "resources: {db: {kind: mysql}, cache: {kind: redis, version: '8'}}",
+            "environments:",
+            "  production: {target: kubernetes, backup: {to: 'pvc://b'}, rollouts: true}",
+            "  staging: {target: kubernetes, resources: {cache: {version: '7'}}}",
+        ]
+    )
+    shop.write({"lapwing.yaml": stack_file(shop.server) + cluster + "\n"})
+    names = [
+        "curlimages/curl:8.16.0", "envoyproxy/envoy:distroless-v1.36.2", "alpine/openssl:3.5.0",
+        "library/mysql:8.4", "library/redis:8", "library/redis:7", "rclone/rclone:1.75.1",
+    ]  # fmt: skip
+    pushed = {}
+    for name in names:
+        repository, _, tag = name.partition(":")
+        pushed[f"docker.io/{name}"] = push_base(shop.server, repository, tag, {}, "amd64")["digest"]
+    monkeypatch.setattr("lapwing.stack.image.HUB_API", shop.server.host)
+    loaded = load(shop.installation.folder / "lapwing.yaml", "production")
+    found = pin_images(loaded, shop.installation.settings)
+    base = f"{shop.server.host}/library/python:{VERSION}-slim"
+    assert found.keys() == {base, *pushed}
+    assert {name: digest for name, digest in found.items() if name != base} == pushed
+    assert read_lock(loaded.folder) == found
+    assert unpinned(loaded, found) == []

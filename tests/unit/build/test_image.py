@@ -12,6 +12,7 @@ from lapwing.build.image.config import Run, exec_form, image_config
 from lapwing.build.image.outline import dockerfile_outline
 from lapwing.errors import BuildError
 from lapwing.registry.manifest import Platform
+from lapwing.stack import image_lock
 from tests.dockerfiles import DIGEST, dockerfile_of
 
 
@@ -83,21 +84,21 @@ def test_default_base_has_a_node_that_the_source_accepts(wanted: list[str], tag:
 
 
 def test_lock_file_keeps_dates_of_unchanged_digests(tmp_path: Path) -> None:
-    assert base.read_lock(tmp_path) == {}
-    base.write_lock(tmp_path, {"r.example/a:1": DIGEST})
-    lock = tmp_path / base.LOCK
+    assert image_lock.read_lock(tmp_path) == {}
+    image_lock.write_lock(tmp_path, {"r.example/a:1": DIGEST})
+    lock = tmp_path / image_lock.LOCK
     lock.write_text(lock.read_text().replace("date = 2", "date = 1"))
     other = "sha256:" + "1" * 64
-    base.write_lock(tmp_path, {"r.example/a:1": DIGEST, "r.example/b:1": other})
-    assert base.read_lock(tmp_path) == {"r.example/a:1": DIGEST, "r.example/b:1": other}
+    image_lock.write_lock(tmp_path, {"r.example/a:1": DIGEST, "r.example/b:1": other})
+    assert image_lock.read_lock(tmp_path) == {"r.example/a:1": DIGEST, "r.example/b:1": other}
     assert "date = 1" in lock.read_text()
 
 
 @pytest.mark.parametrize("text", ["[", "[images]\na = 1", '[images."a"]\ndigest = "sha256:1"'])
 def test_invalid_lock_file_is_an_error(tmp_path: Path, text: str) -> None:
-    (tmp_path / base.LOCK).write_text(text)
+    (tmp_path / image_lock.LOCK).write_text(text)
     with pytest.raises(BuildError, match="is not a valid lock file"):
-        base.read_lock(tmp_path)
+        image_lock.read_lock(tmp_path)
 
 
 def test_dockerfile_installs_the_lock_file_before_the_source(tmp_path: Path) -> None:

@@ -34,4 +34,9 @@ def test_check_reports_drain_without_effect_on_kubernetes(
         "In `production`: `drain: 2h` of api has no effect on Kubernetes. Its old pods and their "
         "connections end after `keep_old: 10m`."
     )
-    assert notes == ([note] if reported else [])
+    pin = (
+        "In `production`: images without a digest: envoyproxy/envoy:distroless-v1.36.2. Their "
+        "publishers may move the tags. `lapwing image pin -e production` writes the digests to "
+        "lapwing.lock."
+    )
+    assert notes == ([note, pin] if reported else [pin])

@@ -10,29 +10,20 @@ A static service needs no base: its server is one static binary.
 
 from __future__ import annotations
 
-import datetime
 import tomllib
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 from lapwing.build import node_runtime
 from lapwing.build.dependencies import EXACT, satisfies
-from lapwing.errors import BuildError, ImageMissingError, ImageReferenceError, RegistryError
+from lapwing.errors import BuildError, ImageMissingError, RegistryError
 from lapwing.registry.client import RegistryClient
 from lapwing.registry.inspect import read_config
 from lapwing.registry.manifest import Manifest, Platform, select_platforms
-from lapwing.stack.image import Reference, check_digest, parse
+from lapwing.stack.image import Reference, parse
 from lapwing.system import package_data
-from lapwing.system.files import write_atomic
-
-LOCK = "lapwing.lock"
-_LOCK_HEAD = """\
-# Written by `lapwing image pin`; run it again to update. Commit this file, so that every build uses
-# the same base images.
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,36 +90,6 @@ def default_node(required: Collection[str]) -> str:
     return default_base("node", accepts, ", ".join(required))
 
 
-def read_lock(folder: Path) -> dict[str, str]:
-    """Read the digests of base images by reference. Raises BuildError if the file is invalid."""
-    path = folder / LOCK
-    try:
-        entries = tomllib.loads(path.read_text("utf-8")).get("images", {})
-        return {str(name): check_digest(entry["digest"]) for name, entry in entries.items()}
-    except FileNotFoundError:
-        return {}
-    except (ValueError, KeyError, TypeError, AttributeError, ImageReferenceError) as error:
-        raise BuildError(
-            f"{path} is not a valid lock file.",
-            hint=f"Restore it with `git checkout {LOCK}`, or remove it and run `lapwing image "
-            "pin`.",
-        ) from error
-
-
-def write_lock(folder: Path, digests: Mapping[str, str]) -> Path:
-    """Write the lock file, with the date of today for each digest that is new."""
-    path = folder / LOCK
-    before = tomllib.loads(path.read_text("utf-8")).get("images", {}) if path.is_file() else {}
-    today = datetime.datetime.now(datetime.UTC).date()
-    lines = [_LOCK_HEAD]
-    for name, digest in sorted(digests.items()):
-        entry = before.get(name, {})
-        date = entry.get("date", today) if entry.get("digest") == digest else today
-        lines.append(f'[images."{name}"]\ndigest = "{digest}"\ndate = {date}\n')
-    write_atomic(path, "\n".join(lines).encode(), None)
-    return path
-
-
 async def find_digest(client: RegistryClient, text: str, lock: Mapping[str, str]) -> Reference:
     """Return a base image by digest: its own, that of the lock, or what the tag names now.
 
@@ -138,8 +99,9 @@ async def find_digest(client: RegistryClient, text: str, lock: Mapping[str, str]
     digest = reference.digest or lock.get(str(reference)) or await client.digest(reference)
     if digest is None:
         raise ImageMissingError(
-            f"The base image {reference} does not exist.",
-            hint="Correct `build: {base: ...}` of the service.",
+            f"The image {reference} does not exist.",
+            hint="Correct `build: {base: ...}` of the service, or `image` or `version` of the "
+            "resource.",
         )
     return reference.at(digest)
 

@@ -65,13 +65,23 @@ class Generated:
         return join(self.name, f" {pairs or 'certificate'}\n")
 
 
-def objects(
-    part_of: str, host: str, wanted: Sequence[Generated], spec: Extra, metadata: Extra
-) -> list[dict[str, Any]]:
-    """Build the Job that generates these Secrets, and what it needs; nothing if there are none.
+@dataclass(frozen=True, slots=True)
+class Generator:
+    """What the Job depends on besides the Secrets.
 
-    `host` is the host name of the certificate; `spec` and `metadata` are what all pods have.
+    `host` is the host name of the certificate, `spec` and `metadata` are what all pods have.
     """
+
+    part_of: str
+    host: str
+    spec: Extra
+    metadata: Extra
+    curl: str = CURL
+    signer: str = SIGNER
+
+
+def objects(made: Generator, wanted: Sequence[Generated]) -> list[dict[str, Any]]:
+    """Build the Job that generates these Secrets, and what it needs; nothing if there are none."""
     if not wanted:
         return []
     listed = join(*(g.line for g in wanted))
@@ -79,9 +89,9 @@ def objects(
     role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name}
     has_certificate = any(not g.keys for g in wanted)
     data = {"list": listed, "make": SCRIPT} | ({"sign": SIGN} if has_certificate else {})
-    signs = host if has_certificate else None
+    part_of = made.part_of
     # Pods of a Job are immutable: any difference is a Job of another name.
-    job = _job(part_of, name, name, signs, spec, metadata)
+    job = _job(made, name, name, signs=has_certificate)
     content = join(listed, SCRIPT, SIGN, spelled(job["template"]))
     by_content = join(Scope.PREFIX, "-secret-maker-", Digest(content))
     return [
@@ -98,7 +108,7 @@ def objects(
         _object("networking.k8s.io/v1", "NetworkPolicy", name, part_of, spec=_policy()),
         _object(
             "batch/v1", "Job", by_content, part_of,
-            spec=_job(part_of, name, by_content, signs, spec, metadata),
+            spec=_job(made, name, by_content, signs=has_certificate),
         ),
     ]  # fmt: skip
 
@@ -123,13 +133,11 @@ def _policy() -> dict[str, Any]:
     }
 
 
-def _job(
-    part_of: str, account: Joined, config: Joined, host: str | None, added: Extra, metadata: Extra
-) -> dict[str, Any]:
-    shared = '"labels":{"app.kubernetes.io/part-of":"' + part_of + '"}'
+def _job(made: Generator, account: Joined, config: Joined, *, signs: bool) -> dict[str, Any]:
+    shared = '"labels":{"app.kubernetes.io/part-of":"' + made.part_of + '"}'
     make = _container(
         "make",
-        Setting("secretMaker.image", CURL, "The image of curl, for generated secrets."),
+        Setting("secretMaker.image", made.curl, "The image of curl, for generated secrets."),
         [
             {"name": "API", "value": "https://kubernetes.default.svc"},
             {"name": "NAMESPACE", "valueFrom": {"fieldRef": {"fieldPath": "metadata.namespace"}}},
@@ -138,26 +146,26 @@ def _job(
     )
     sign = _container(
         "sign",
-        Setting("secretMaker.signer", SIGNER, "The image of openssl, for certificates."),
-        [{"name": "HOST", "value": host}],
+        Setting("secretMaker.signer", made.signer, "The image of openssl, for certificates."),
+        [{"name": "HOST", "value": made.host}],
     )
     spec = {
         "serviceAccountName": account,
         "automountServiceAccountToken": True,
         "restartPolicy": "OnFailure",
         "securityContext": pod.security(CURL_USER, group=CURL_USER),
-        **({"initContainers": [sign]} if host else {}),
+        **({"initContainers": [sign]} if signs else {}),
         "containers": [make],
         "volumes": [
             {"name": "list", "configMap": {"name": config}},
             {"name": "scratch", "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}},
         ],
-        MERGE: added,
+        MERGE: made.spec,
     }  # fmt: skip
     return {
         "backoffLimit": 20,
         "template": {
-            "metadata": {"labels": _labels(part_of), MERGE: metadata},
+            "metadata": {"labels": _labels(made.part_of), MERGE: made.metadata},
             "spec": spec,
         },
     }

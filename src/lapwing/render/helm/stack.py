@@ -18,6 +18,7 @@ from lapwing.render.helm.chart import LEFT_OUT, About, Templated
 from lapwing.render.helm.secrets import Generated
 from lapwing.render.helm.values import settings
 from lapwing.render.kubernetes import edge, emit, pod_settings, render
+from lapwing.render.kubernetes.analysis import CURL
 from lapwing.render.kubernetes.edge_config import ends_tls
 from lapwing.render.kubernetes.objects import ClusterEnvironment, name
 from lapwing.render.kubernetes.secrets import required
@@ -105,8 +106,15 @@ def _given(cluster: ClusterEnvironment) -> list[RequiredSecret]:
 
 def _generator(cluster: ClusterEnvironment, generated: list[Generated]) -> list[dict[str, Any]]:
     host = cluster.settings.domain or "localhost"
-    spec, metadata = pod_settings.extra_spec(cluster), pod_settings.extra_metadata(cluster)
-    return secrets.objects(cluster.loaded.stack.stack, host, generated, spec, metadata)
+    made = secrets.Generator(
+        cluster.loaded.stack.stack,
+        host,
+        pod_settings.extra_spec(cluster),
+        pod_settings.extra_metadata(cluster),
+        cluster.pinned(CURL),
+        cluster.pinned(secrets.SIGNER),
+    )
+    return secrets.objects(made, generated)
 
 
 def _suffix(called: Joined) -> str:

@@ -60,7 +60,9 @@ def _pod(cluster: ClusterEnvironment) -> dict[str, Any]:
         "containers": [
             {
                 "name": "reached",
-                "image": Setting("test.image", CURL, "The image of `helm test`, with curl."),
+                "image": Setting(
+                    "test.image", cluster.pinned(CURL), "The image of `helm test`, with curl."
+                ),
                 "command": ["/bin/sh", "-euc", SCRIPT],
                 "env": [
                     {"name": "PATHS", "value": pod.literal(paths)},

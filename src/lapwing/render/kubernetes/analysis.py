@@ -147,7 +147,9 @@ def _curl(
             "containers": [
                 {
                     "name": "main",
-                    "image": Setting("curl.image", CURL, "The image of curl, for tests."),
+                    "image": Setting(
+                        "curl.image", cluster.pinned(CURL), "The image of curl, for tests."
+                    ),
                     "command": ["/bin/sh", "-c", script],
                     "env": [{"name": key, "value": value} for key, value in variables.items()],
                     "resources": {

@@ -112,7 +112,7 @@ def _pod(cluster: ClusterEnvironment, wanted: Backup) -> dict[str, Tree]:
         **pod.NO_TOKEN,
         "securityContext": pod.security(USER, group=USER, files=USER),
         "restartPolicy": "Never",
-        "initContainers": [_dump(part, resource) for part, resource in resources],
+        "initContainers": [_dump(cluster, part, resource) for part, resource in resources],
         "containers": [_store(cluster, wanted)],
         "volumes": volumes,
         MERGE: pod_settings.extra_spec(cluster),
@@ -133,14 +133,14 @@ def _scratch(cluster: ClusterEnvironment) -> dict[str, Tree]:
     }
 
 
-def _dump(part: str, resource: Resource) -> dict[str, Tree]:
+def _dump(cluster: ClusterEnvironment, part: str, resource: Resource) -> dict[str, Tree]:
     """Build the container that dumps a database."""
     kind, user = resource.kind, IMAGES[resource.kind].user
     script = read(_SCRIPTS, "scripts/dump.sh") + read(_SCRIPTS, f"scripts/{kind}.sh")
     known = [v for v in data.variables(part, kind) if v["name"] != "HOME"]
     return {
         **_container(dump_container(part), script),
-        "image": Setting(f"resources.{part}.image", data.image(resource), f"The image of {part}."),
+        "image": data.image(cluster, part),
         "env": [
             *known,
             *_plain(NAME=part, KIND=kind, HOST=name(part), PORT=str(PORTS[kind])),
@@ -152,7 +152,7 @@ def _dump(part: str, resource: Resource) -> dict[str, Tree]:
 
 def _store(cluster: ClusterEnvironment, wanted: Backup) -> dict[str, Tree]:
     lines = [
-        join(f"{part} {resource.kind} ", Setting(f"resources.{part}.image", data.image(resource)))
+        join(f"{part} {resource.kind} ", data.image(cluster, part))
         for part, resource in cluster.own_resources.items()
     ]
     variables = _plain(
@@ -176,7 +176,9 @@ def _store(cluster: ClusterEnvironment, wanted: Backup) -> dict[str, Tree]:
     ]
     made = {
         **_container("store", read(_SCRIPTS, "scripts/store.sh")),
-        "image": Setting("backup.image", IMAGE, "The image of rclone, which stores backups."),
+        "image": Setting(
+            "backup.image", cluster.pinned(IMAGE), "The image of rclone, which stores backups."
+        ),
         "env": [*variables, *keys],
     }
     if wanted.port is None:

@@ -114,9 +114,11 @@ SERVERS: dict[ResourceKind, Server] = {
 }
 
 
-def image(resource: Resource) -> str:
+def image(cluster: ClusterEnvironment, part: str) -> Setting:
     """Return the image of a resource, at the version of the stack file."""
-    return server_images.reference(resource.kind, resource.image, resource.version)
+    resource = cluster.own_resources[part]
+    named = server_images.reference(resource.kind, resource.image, resource.version)
+    return Setting(f"resources.{part}.image", cluster.pinned(named), f"The image of {part}.")
 
 
 def manifests(cluster: ClusterEnvironment) -> Iterator[Manifest]:
@@ -152,7 +154,7 @@ def _stateful_set(cluster: ClusterEnvironment, part: str, resource: Resource) ->
         **pod.NO_TOKEN,
         "securityContext": pod.security(server.user, group=server.user, files=server.user),
         "terminationGracePeriodSeconds": 60,
-        "containers": [_container(part, resource)],
+        "containers": [_container(cluster, part, resource)],
         "volumes": [
             {"name": _volume(p), "emptyDir": {"sizeLimit": "256Mi"}} for p in server.scratch
         ],
@@ -180,7 +182,7 @@ def storage_class(cluster: ClusterEnvironment, resource: Resource | None = None)
     return {"storageClassName": called} if called else {}
 
 
-def _container(part: str, resource: Resource) -> dict[str, Tree]:
+def _container(cluster: ClusterEnvironment, part: str, resource: Resource) -> dict[str, Tree]:
     server, official = SERVERS[resource.kind], IMAGES[resource.kind]
     connects: dict[str, Tree] = {"tcpSocket": {"port": "data"}}
     ping = connects
@@ -195,7 +197,7 @@ def _container(part: str, resource: Resource) -> dict[str, Tree]:
         environ.append({"name": "MEMORY", "valueFrom": {"resourceFieldRef": limit}})
     return {
         "name": resource.kind,
-        "image": Setting(f"resources.{part}.image", image(resource), f"The image of {part}."),
+        "image": image(cluster, part),
         **start,
         "env": environ,
         "ports": [{"name": "data", "containerPort": PORTS[resource.kind]}],
@@ -219,7 +221,7 @@ def waiting(cluster: ClusterEnvironment, part: str) -> dict[str, Tree]:
     script = f"until {server.reach}; do echo 'waiting for the database'; sleep 2; done"
     return {
         "name": "database",
-        "image": Setting(f"resources.{part}.image", image(resource), f"The image of {part}."),
+        "image": image(cluster, part),
         "command": ["/bin/sh", "-c", script],
         "env": [{"name": "HOST", "value": name(part)}, {"name": "HOME", "value": "/tmp"}],  # noqa: S108
         "resources": {

@@ -202,7 +202,11 @@ def _container(cluster: ClusterEnvironment, size: EdgeSize, mounts: list[Tree]) 
     threads = Setting("edge.concurrency", size.concurrency, "Worker threads of each Envoy pod.")
     return {
         "name": "envoy",
-        "image": Setting("edge.image", ENVOY, "The image of Envoy, in front of every service."),
+        "image": Setting(
+            "edge.image",
+            cluster.pinned(ENVOY),
+            "The image of Envoy, in front of every service.",
+        ),
         "args": [*ARGUMENTS, "--concurrency", join(threads)],
         "ports": [
             {"name": "web", "containerPort": TLS_PORT if ends_tls(cluster) else PORT},

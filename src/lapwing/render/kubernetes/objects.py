@@ -20,6 +20,7 @@ from lapwing.plan.names import (
     PULL_SECRET,
 )
 from lapwing.render.kubernetes.setting import MERGE, Extra, Joined, Scope, Setting, Tree, join
+from lapwing.stack import image_lock
 from lapwing.stack.cloud import is_managed
 from lapwing.stack.environment import Environment
 from lapwing.stack.load import LoadedStack
@@ -56,6 +57,8 @@ class ClusterEnvironment:
     """The revision of each service that differs from `revision`."""
     has_pull_secret: bool = False
     """Whether a Secret has the logins of the registries of the images."""
+    digests: Mapping[str, str] = field(default_factory=dict)
+    """The digests of images of other publishers, by reference: those of lapwing.lock."""
 
     @property
     def settings(self) -> Environment:
@@ -114,6 +117,10 @@ class ClusterEnvironment:
         return Setting(
             f"services.{service}.image", self.images[service], f"The image of {service}."
         )
+
+    def pinned(self, image: str) -> str:
+        """Return an image of another publisher with its digest, if lapwing.lock has it."""
+        return image_lock.pinned(image, self.digests)
 
     def variable(self, resource: str) -> str:
         """The variable that holds the URL of a resource."""

@@ -27,6 +27,7 @@ from lapwing.render.kubernetes import (
 from lapwing.render.kubernetes.objects import ClusterEnvironment, Manifest
 from lapwing.render.kubernetes.setting import Scope, Tree, resolve, text
 from lapwing.stack import image
+from lapwing.stack.image_lock import read_lock
 from lapwing.stack.load import LoadedStack
 
 SYNC_WAVE = "argocd.argoproj.io/sync-wave"
@@ -55,11 +56,12 @@ def prepare(
     """Combine an environment with the images of its services.
 
     An image comes from `images`, else from the stack file. Nothing is built. `revisions` are those
-    of single services.
+    of single services. Images of other publishers have the digests of lapwing.lock.
 
     Raises:
         UsageError: An unknown service, an invalid image reference, a service without an image, a
             namespace that is too long, or an environment that does not run on Kubernetes.
+        BuildError: An invalid lapwing.lock.
     """
     given = dict(images or {})
     services = loaded.stack.services
@@ -76,7 +78,10 @@ def prepare(
             found[name] = str(_reference(name, reference))
     if missing := [name for name in services if name not in found]:
         raise _no_image(loaded, missing)
-    made = ClusterEnvironment(loaded, found, revision, hold, revisions or {}, has_pull_secret)
+    digests = read_lock(loaded.folder)
+    made = ClusterEnvironment(
+        loaded, found, revision, hold, revisions or {}, has_pull_secret, digests
+    )
     _check_namespace(made)
     return made
 

@@ -25,7 +25,9 @@ from lapwing.render.kubernetes.setting import Extra, Scope, Setting, join, resol
 from tests.unit.render.helm import helm
 from tests.unit.render.helm.test_emission import ABOUT, NOTES, SCOPES
 
-ADDED = (Extra(Setting("podSpec", {})), Extra(Setting("podMetadata", {})))
+SHOP = secrets.Generator(
+    "shop", "shop.test", Extra(Setting("podSpec", {})), Extra(Setting("podMetadata", {}))
+)
 WANTED = (
     Generated(join(Scope.PREFIX, "-mysql"), {"password": 24, "root-password": 16}),
     Generated(join(Scope.PREFIX, "-private-key"), {"value": 256}),
@@ -78,7 +80,7 @@ def run(api: Api, folder: Path) -> subprocess.CompletedProcess[str]:
             pytest.skip(f"needs {program}, which is not on this machine")
     (folder / "token").write_text("t0ken")
     (folder / "ca.crt").write_text("")
-    found = resolve(secrets.objects("shop", "shop.test", WANTED, *ADDED), SCOPES)
+    found = resolve(secrets.objects(SHOP, WANTED), SCOPES)
     data = next(o for o in found if o["kind"] == "ConfigMap")["data"]
     pod = next(o for o in found if o["kind"] == "Job")["spec"]["template"]["spec"]
     containers = {c["name"]: c for c in pod["initContainers"] + pod["containers"]}
@@ -125,7 +127,7 @@ def test_refused_create_fails_job_with_status(api: Api, tmp_path: Path) -> None:
 
 
 def test_role_allows_only_create() -> None:
-    roles = [o for o in secrets.objects("shop", "shop.test", WANTED, *ADDED) if o["kind"] == "Role"]
+    roles = [o for o in secrets.objects(SHOP, WANTED) if o["kind"] == "Role"]
     assert [rule for role in roles for rule in role["rules"]] == [
         {"apiGroups": [""], "resources": ["secrets"], "verbs": ["create"]}
     ]
@@ -133,7 +135,7 @@ def test_role_allows_only_create() -> None:
 
 def test_job_name_follows_list_of_secrets(tmp_path: Path) -> None:
     def rendered(wanted: tuple[Generated, ...], folder: str) -> list[dict[str, Any]]:
-        trees = secrets.objects("shop", "shop.test", wanted, *ADDED)
+        trees = secrets.objects(SHOP, wanted)
         objects = [Templated(secrets.FILE, tree) for tree in trees]
         made = chart.files(ABOUT, objects, notes=NOTES, head="")
         found = helm.template(helm.write(tmp_path / folder, made))
@@ -149,5 +151,5 @@ def test_job_name_follows_list_of_secrets(tmp_path: Path) -> None:
     once, again = rendered(WANTED, "a"), rendered(WANTED, "b")
     assert once == again
     assert job(once) != job(rendered(WANTED[:1], "c"))
-    assert secrets.objects("shop", "shop.test", (), *ADDED) == []
+    assert secrets.objects(SHOP, ()) == []
     assert SCOPES[Scope.NAMESPACE] == "prod"
