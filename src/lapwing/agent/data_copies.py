@@ -2,7 +2,7 @@
 
 Redis sends a snapshot, as it does to a replica; SQLite files, also those of FerretDB, are copied by
 SQLite's backup API; other files are copied one after the other. Other databases are dumped
-(`resources/dumps.py`, `resources/mongod.py`), or left out, with the reason.
+(`resources/dumps.py`, `resources/program_dumps.py`), or left out, with the reason.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lapwing.agent.resources import mongod
+from lapwing.agent.resources import program_dumps
 from lapwing.errors import BackupError
 from lapwing.observed.status import LeftOut
 from lapwing.plan.model import Resource
@@ -37,8 +37,11 @@ def reason_left_out(resource: Resource) -> str | None:
     """Return why a database cannot be copied, and what to use instead; None if it can be."""
     if resource.provider == "url":
         return "at a URL: back it up where it runs"
-    if mongod.runs(resource) and (tool := mongod.missing()) is not None:
-        return f"mongod cannot be copied without {tool}: install the MongoDB Database Tools"
+    program = resource.program
+    if program is not None and program_dumps.runs(resource):
+        tool, package = program_dumps.missing(program), program_dumps.package(program)
+        if tool is not None:
+            return f"{Path(program).name} cannot be copied without {tool}: install {package}"
     return None
 
 

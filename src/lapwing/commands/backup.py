@@ -29,7 +29,7 @@ from lapwing.agent.backup_manifest import Manifest, Part
 from lapwing.agent.backups import VOLUME, Backups, password_of
 from lapwing.agent.ports import free_port
 from lapwing.agent.processes import Owner
-from lapwing.agent.resources import dumps, images, kinds, launches, mongod, servers
+from lapwing.agent.resources import dumps, images, kinds, launches, program_dumps, servers
 from lapwing.agent.restores import Restores, Restoring, inode
 from lapwing.agent.scratch_folders import VERIFY, scratch_folder
 from lapwing.desired.history import outcome
@@ -278,24 +278,25 @@ def load(backups: Backups, part: Part, folder: Path) -> str:
 
 
 def _check_program(backups: Backups, part: Part, folder: Path) -> str:
-    """Start the server program on restored data, until it responds; load the dump of a mongod.
+    """Start the server program on restored data, until it responds; load a dump into new data.
 
-    Raises BackupError.
+    Raises LapwingError.
     """
     assert part.program is not None
-    is_dump = mongod.is_mongod(part.program)
-    if is_dump:
-        (folder / "data").mkdir()
+    kind, stack = cast(ResourceKind, part.kind), backups.document.stack
+    is_dumped = program_dumps.is_dumped(part.program)
     password = password_of(backups.settings, backups.document, part.name, part.login)
     port = free_port(set())
     try:
+        if is_dumped:
+            launches.create_data(kind, part.program, folder, password, stack)
         launch, probe = launches.launch_program(
-            cast(ResourceKind, part.kind),
+            kind,
             part.program,
             folder,
             port=port,
             password=password,
-            database=backups.document.stack,
+            database=stack,
             mark="",
         )
     except KeyError as error:
@@ -317,8 +318,16 @@ def _check_program(backups: Backups, part: Part, folder: Path) -> str:
             if process.poll() is not None or time.monotonic() > until:
                 raise BackupError(f"{Path(part.program).name} does not start on the data.")
             time.sleep(0.1)
-        if is_dump:
-            mongod.load(part.name, backups.document.environment, port, folder / dumps.FILE)
+        if is_dumped:
+            server = program_dumps.Server(
+                name=part.name,
+                environment=backups.document.environment,
+                program=part.program,
+                port=port,
+                database=stack,
+                password=password,
+            )
+            program_dumps.load(server, folder / dumps.FILE)
         process.terminate()  # It writes its data.
         process.wait(servers.STOP_GRACE_S)
     except subprocess.TimeoutExpired as error:

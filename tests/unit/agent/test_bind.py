@@ -45,6 +45,13 @@ def test_providers_are_chosen_in_order(tmp_path: Path) -> None:
     assert bound(tmp_path, engine=False, program=None).provider == "embedded"
 
 
+def test_mariadb_is_not_started_as_mysql(tmp_path: Path) -> None:
+    program = tmp_path / "mysqld"
+    program.symlink_to(tmp_path / "mariadbd")
+    found = bound(tmp_path / "data", kind="mysql", engine=False, program=str(program))
+    assert found.provider == "embedded"
+
+
 def test_new_container_has_the_official_image_and_memory(tmp_path: Path) -> None:
     expected = ResourceContainer(image="redis:7", memory=256 * 2**20)
     assert bound(tmp_path).container == expected

@@ -113,6 +113,6 @@ def _on_path(kind: ResourceKind, find: Callable[[str], str | None]) -> str | Non
     for program in PROGRAMS.get(kind, ()):
         for name in program.names:
             found = find(name)
-            if found is not None:
+            if found is not None and "mariadb" not in Path(found).resolve().name:
                 return found
     return None

@@ -2,8 +2,8 @@
 
 A dump is made in the running container. A second container of the same image loads it into a new
 folder, which then replaces the data like the folder of any other part. The data of Redis is a file,
-so nothing is loaded: the second container only has to start on it. For mongod as a program of the
-machine, see `mongod.py`.
+so nothing is loaded: the second container only has to start on it. For programs of the machine, see
+`program_dumps.py`.
 
 The second container belongs to the process that starts it, like a one-off command: the agent
 removes the container when that process has ended.
@@ -26,7 +26,7 @@ from lapwing.agent.container_request import name_of
 from lapwing.agent.containers import Containers
 from lapwing.agent.engine import Engine, find_socket
 from lapwing.agent.processes import MARK, Identity, Launch, Owner
-from lapwing.agent.resources import images, launches, mongod, servers
+from lapwing.agent.resources import images, launches, program_dumps, servers
 from lapwing.errors import BackupError, EngineError
 from lapwing.plan.model import Resource, ResourceContainer, ResourceKind
 from lapwing.settings import Settings
@@ -66,7 +66,7 @@ TOOLS: dict[ResourceKind, Tool] = {
         dump=_MONGODB.format("mongodump --archive"),
         load=_MONGODB.format(
             f"mongorestore --archive={images.SECRETS}/{FILE} --stopOnError "
-            + shlex.join(mongod.SYSTEM)
+            + shlex.join(program_dumps.SYSTEM)
         ),
     ),
     "mysql": Tool(
@@ -87,14 +87,22 @@ TOOLS: dict[ResourceKind, Tool] = {
 
 def has_tool(resource: Resource) -> bool:
     """Return whether a database is copied by a dump tool, not by its files or a snapshot."""
-    return resource.provider == "container" or mongod.runs(resource)
+    return resource.provider == "container" or program_dumps.runs(resource)
 
 
 def dump(settings: Settings, owner: Owner, resource: Resource, to: Path) -> None:
     """Dump a running database into a new file. Raises BackupError, OSError."""
-    if mongod.runs(resource):
-        port = int((launches.data_folder(settings, owner) / "port").read_text())
-        return mongod.dump(owner.service, owner.environment, port, to)
+    if program_dumps.runs(resource):
+        assert resource.program is not None
+        server = program_dumps.Server(
+            name=owner.service,
+            environment=owner.environment,
+            program=resource.program,
+            port=int((launches.data_folder(settings, owner) / "port").read_text()),
+            database=owner.stack,
+            password=launches.password_for(settings, owner, required=False),
+        )
+        return program_dumps.dump(server, to)
 
     async def run() -> None:
         container = name_of(f"{settings.home}|{owner}")

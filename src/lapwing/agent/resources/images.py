@@ -20,7 +20,7 @@ import msgspec
 from lapwing.agent import volumes
 from lapwing.agent.container_request import network_name
 from lapwing.agent.processes import MARK, ContainerOptions, Launch, Owner
-from lapwing.agent.resources.kinds import MONGO_PROBE, Probe
+from lapwing.agent.resources.kinds import MONGO_PROBE, MYSQL_PROBE, POSTGRES_PROBE, USER, Probe
 from lapwing.errors import ResourceError
 from lapwing.plan.model import Resource, ResourceContainer, ResourceKind
 from lapwing.plan.server_images import IMAGES
@@ -28,7 +28,6 @@ from lapwing.settings import Settings
 from lapwing.stack.resource_reference import PORTS
 from lapwing.system.files import write_atomic
 
-USER = "lapwing"
 SECRETS = "/run/secrets"
 """The folder of passwords and configuration in a container."""
 RECORD = "container.json"
@@ -80,15 +79,6 @@ def _redis(_: int) -> tuple[str, ...]:
     return ("redis-server", f"{SECRETS}/redis.conf")
 
 
-def _postgres_login() -> bytes:
-    """Return a StartupMessage; a server that is ready asks for the password.
-
-    Source: PostgreSQL documentation, Message Formats.
-    """
-    body = (196608).to_bytes(4, "big") + f"user\0{USER}\0\0".encode()
-    return (len(body) + 4).to_bytes(4, "big") + body
-
-
 # Source: redis.conf. Writing the append-only file again may take as much memory as changes
 # meanwhile, so a quarter is left. A process title would overwrite the variables of the process.
 _REDIS = """\
@@ -110,8 +100,7 @@ SERVERS: dict[ResourceKind, Server] = {
         },
         files={"password": "{password}", "root-password": "{root_password}"},
         url="mysql://{user}:{password}@{address}/{database}",
-        # The greeting of the server: the end of a length below 65536, number 0, protocol 10.
-        probe=Probe(b"", b"\x00\x00\x0a"),
+        probe=MYSQL_PROBE,
     ),
     "postgres": Server(
         arguments=_postgres,
@@ -123,7 +112,7 @@ SERVERS: dict[ResourceKind, Server] = {
         },
         files={"password": "{password}"},
         url="postgres://{user}:{password}@{address}/{database}",
-        probe=Probe(_postgres_login(), b"SCRAM-SHA-256"),
+        probe=POSTGRES_PROBE,
     ),
     "mongodb": Server(
         arguments=_mongod,

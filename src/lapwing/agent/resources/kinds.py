@@ -7,11 +7,15 @@ password, if it can read one from a file or its environment (process lists show 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from lapwing.plan.model import ResourceKind
+
+USER = "lapwing"
+"""The user of a database that has one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,14 +33,27 @@ class Probe:
 class Login:
     """How a server receives the password of its only user.
 
-    `configuration` is the text of a file that is its first argument, `environ` are variables, and
-    `greeting` is what a client sends first. `{password}` and `{database}` in them are replaced.
+    `configuration` is the text of a file that is its first argument, or its last after `option`,
+    `environ` are variables, and `greeting` is what a client sends first. `{password}` and
+    `{database}` in them are replaced. All are empty if new data contains the password.
     """
 
     user: str = ""
     configuration: str | None = None
+    option: str = ""
     environ: Mapping[str, str] = field(default_factory=dict)
     greeting: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Creation:
+    """A command that creates the data of a server, with its standard input.
+
+    In both, `{data}`, `{database}` and `{password_file}` are replaced.
+    """
+
+    arguments: tuple[str, ...]
+    given: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +61,8 @@ class Program:
     """A server program.
 
     `arguments(program, data, port)` starts it; `scheme` begins its URL. `login` is how it receives
-    a password; None if it has none.
+    a password; None if it has none. `creation(program)` are the commands that create its data,
+    if it does not create them when it starts.
     """
 
     names: tuple[str, ...]
@@ -52,6 +70,7 @@ class Program:
     scheme: str
     probe: Probe
     login: Login | None = None
+    creation: Callable[[str], tuple[Creation, ...]] = lambda _: ()
 
 
 def _mongod(program: str, data: Path, port: int) -> tuple[str, ...]:
@@ -74,6 +93,42 @@ def _redis(program: str, data: Path, port: int) -> tuple[str, ...]:
     return (program, *network, *storage, "--set-proc-title", "no")
 
 
+def _mysqld(program: str, data: Path, port: int) -> tuple[str, ...]:
+    # A longer path of a socket than 107 characters is refused, so it is relative to the data.
+    network = (f"--port={port}", "--bind-address=127.0.0.1", "--mysqlx=OFF", "--socket=mysql.sock")
+    return (*_mysqld_start(program, str(data)), *network, "--skip-name-resolve")
+
+
+def _mysqld_start(program: str, data: str) -> tuple[str, ...]:
+    # Source: MySQL Reference Manual 8.4, How to Run MySQL as a Normal User.
+    root = ("--user=root",) if os.geteuid() == 0 else ()
+    return (program, "--no-defaults", f"--datadir={data}", *root)
+
+
+def _mysql_creation(program: str) -> tuple[Creation, ...]:
+    return (Creation((*_mysqld_start(program, "{data}"), "--initialize-insecure")),)
+
+
+def _postgres(program: str, data: Path, port: int) -> tuple[str, ...]:
+    network = ("-h", "127.0.0.1", "-p", str(port), "-k", "")
+    return (program, "-D", str(data), *network)
+
+
+def _postgres_creation(program: str) -> tuple[Creation, ...]:
+    """Create the data by the `initdb` of the same version, and the database by a single process.
+
+    Source: PostgreSQL documentation, initdb; postgres, Options for Single-User Mode.
+    """
+    initdb = str(Path(program).resolve().with_name("initdb"))
+    login = ("-U", USER, "--auth=scram-sha-256", "--pwfile={password_file}")
+    return (
+        Creation((initdb, "-D", "{data}", *login, "--encoding=UTF8", "--locale=C")),
+        Creation(
+            (program, "--single", "-D", "{data}", "postgres"), 'CREATE DATABASE "{database}"\n'
+        ),
+    )
+
+
 def _mongodb_hello() -> bytes:
     """Return an OP_MSG with {hello: 1, $db: "admin"}.
 
@@ -86,15 +141,39 @@ def _mongodb_hello() -> bytes:
     return size + b"\x01\x00\x00\x00" + b"\x00\x00\x00\x00" + b"\xdd\x07\x00\x00" + message
 
 
+def _postgres_login() -> bytes:
+    """Return a StartupMessage; a server that is ready asks for the password.
+
+    Source: PostgreSQL documentation, Message Formats.
+    """
+    body = (196608).to_bytes(4, "big") + f"user\0{USER}\0\0".encode()
+    return (len(body) + 4).to_bytes(4, "big") + body
+
+
 MONGO_PROBE = Probe(_mongodb_hello(), b"maxWireVersion")
+POSTGRES_PROBE = Probe(_postgres_login(), b"SCRAM-SHA-256")
+# The greeting of the server: the end of a length below 65536, number 0, protocol 10.
+MYSQL_PROBE = Probe(b"", b"\x00\x00\x0a")
 REDIS_PROBE = Probe(b"PING\r\n", b"+PONG")
 REDIS_LOGIN = Login(configuration="requirepass {password}\n", greeting="AUTH {password}\r\n")
+# Statements that the server executes before it accepts connections, at each start.
+# Source: MySQL Reference Manual 8.4, init_file: one statement per line.
+MYSQL_LOGIN = Login(
+    user=USER,
+    configuration="""\
+CREATE DATABASE IF NOT EXISTS `{database}`;
+CREATE USER IF NOT EXISTS lapwing@'%' IDENTIFIED BY '{password}';
+GRANT ALL ON `{database}`.* TO lapwing@'%';
+ALTER USER root@localhost IDENTIFIED BY '{password}';
+""",
+    option="--init-file=",
+)
 # Source: FerretDB 1.24, `ferretdb --help`. The user is added to new data only.
 FERRETDB_LOGIN = Login(
-    user="lapwing",
+    user=USER,
     environ={
         "FERRETDB_TEST_ENABLE_NEW_AUTH": "true",
-        "FERRETDB_SETUP_USERNAME": "lapwing",
+        "FERRETDB_SETUP_USERNAME": USER,
         "FERRETDB_SETUP_PASSWORD": "{password}",
         "FERRETDB_SETUP_DATABASE": "{database}",
     },
@@ -107,15 +186,20 @@ PROGRAMS: dict[ResourceKind, tuple[Program, ...]] = {
     "redis": (
         Program(("valkey-server", "redis-server"), _redis, "redis", REDIS_PROBE, REDIS_LOGIN),
     ),
+    "mysql": (Program(("mysqld",), _mysqld, "mysql", MYSQL_PROBE, MYSQL_LOGIN, _mysql_creation),),
+    "postgres": (
+        Program(
+            ("postgres",), _postgres, "postgres", POSTGRES_PROBE, Login(USER), _postgres_creation
+        ),
+    ),
 }
-"""The supported programs, in order of preference. MySQL and PostgreSQL need a
-container or a URL."""
+"""The supported programs, in order of preference. MariaDB is not supported."""
 
 HOW_TO_GET = {
     "mongodb": "Install Docker, mongod or FerretDB",
     "redis": "Install Docker, redis-server or valkey-server",
-    "mysql": "Install Docker, start a MySQL server",
-    "postgres": "Install Docker, start a PostgreSQL server",
+    "mysql": "Install Docker, or mysqld of MySQL",
+    "postgres": "Install Docker, or PostgreSQL with its `postgres` program on the PATH",
 }
 
 

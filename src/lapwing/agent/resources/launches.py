@@ -9,12 +9,14 @@ Data of an earlier version stays without one: its services run with a URL that h
 
 from __future__ import annotations
 
+import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
 from lapwing.agent import logs, ports, processes
 from lapwing.agent.processes import Launch, Owner
 from lapwing.agent.resources import images, kinds
+from lapwing.agent.resources.bind import variable
 from lapwing.agent.state import ResourceProcess
 from lapwing.desired.secrets import SecretStore
 from lapwing.errors import ResourceError, SecretError
@@ -48,8 +50,8 @@ def prepare_program(settings: Settings, owner: Owner, resource: Resource) -> Ser
     folder = data_folder(settings, owner)
     data = folder / "data"
     required = program.login is not None and not data.exists()
-    password = _password(settings, owner, required=required)
-    data.mkdir(exist_ok=True)
+    password = password_for(settings, owner, required=required)
+    create_data(resource.kind, resource.program, folder, password, owner.stack)
     port = _port(folder)
     launch, probe = launch_program(
         resource.kind,
@@ -61,6 +63,50 @@ def prepare_program(settings: Settings, owner: Owner, resource: Resource) -> Ser
         mark=f"{settings.home}|{owner}",
     )
     return Server(launch, port, probe, password)
+
+
+def create_data(
+    kind: ResourceKind, path: str, folder: Path, password: str | None, database: str
+) -> None:
+    """Create the `data` in a folder, if it is not there: completely or not at all.
+
+    Raises ResourceError, KeyError if the program is not supported, OSError.
+    """
+    data, new, file = folder / "data", folder / "data.new", folder / "password"
+    if data.exists():
+        return
+    remove_tree(new)
+    new.mkdir(mode=0o700)
+    facts = {"data": str(new), "database": database, "password_file": str(file)}
+    commands = kinds.of(kind, path).creation(path)
+    try:
+        if commands:
+            write_atomic(file, (password or "").encode())
+        for creation in commands:
+            done = subprocess.run(
+                [word.format(**facts) for word in creation.arguments],
+                input=creation.given.format(**facts).encode(),
+                env=_environ(folder), cwd=folder,
+                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False,
+            )  # fmt: skip
+            if done.returncode:
+                raise ResourceError(
+                    f"{Path(creation.arguments[0]).name} cannot create the data of "
+                    f"{folder.name} (exit status {done.returncode}).",
+                    detail=done.stdout.decode(errors="replace").strip()[-2000:],
+                    hint=f"Correct this, or set {variable(folder.name)} to the URL of a server.",
+                )
+    finally:
+        file.unlink(missing_ok=True)
+    new.rename(data)
+
+
+def _environ(folder: Path) -> dict[str, str]:
+    return {
+        "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        "LANG": "C.UTF-8",
+        "HOME": str(folder),
+    }
 
 
 def launch_program(
@@ -79,12 +125,7 @@ def launch_program(
     is not supported, OSError.
     """
     program, data = kinds.of(kind, path), folder / "data"
-    environ = {
-        "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-        "LANG": "C.UTF-8",
-        "HOME": str(folder),
-        processes.MARK: mark,
-    }
+    environ = {**_environ(folder), processes.MARK: mark}
     arguments = program.arguments(path, data, port)
     sent = b""
     if password is not None and program.login is not None:
@@ -94,7 +135,9 @@ def launch_program(
         if program.login.configuration is not None:
             file, text = folder / CONFIGURATION, program.login.configuration.format(**facts)
             write_atomic(file, text.encode())
-            arguments = (arguments[0], str(file), *arguments[1:])
+            first, *others = arguments
+            option = program.login.option
+            arguments = (*arguments, f"{option}{file}") if option else (first, str(file), *others)
     probe = kinds.Probe(sent + program.probe.sent, program.probe.expected)
     return Launch(arguments, environ, data), probe
 
@@ -111,8 +154,8 @@ def prepare_container(settings: Settings, owner: Owner, resource: Resource, fres
         images.record(folder, resource.container)
     elif fresh and not (folder / COMPLETE).exists():
         remove_tree(folder / "data")
-    password = _password(settings, owner, required=True)
-    root_password = _password(settings, owner, required=True, login=ROOT_LOGIN)
+    password = password_for(settings, owner, required=True)
+    root_password = password_for(settings, owner, required=True, login=ROOT_LOGIN)
     assert password is not None
     assert root_password is not None
     port = _port(folder)
@@ -168,19 +211,19 @@ def url(
             hint=f"`lapwing logs {owner.service} -e {owner.environment}` shows its log.",
         )
     if resource.provider == "container":
-        password = _password(settings, owner, required=True)
+        password = password_for(settings, owner, required=True)
         address = f"127.0.0.1:{record.port}" if on_machine else images.address(owner, resource)
-        facts = {"user": images.USER, "password": password, "database": owner.stack}
+        facts = {"user": kinds.USER, "password": password, "database": owner.stack}
         return images.SERVERS[resource.kind].url.format(address=address, **facts)
     assert resource.program is not None
     program = kinds.of(resource.kind, resource.program)
-    database = f"/{owner.stack}" if resource.kind == "mongodb" else ""
-    password = _password(settings, owner, required=False)
+    database = f"/{owner.stack}" if resource.kind != "redis" else ""
+    password = password_for(settings, owner, required=False)
     login = f"{program.login.user}:{password}@" if program.login and password else ""
     return f"{program.scheme}://{login}127.0.0.1:{record.port}{database}"
 
 
-def _password(
+def password_for(
     settings: Settings, owner: Owner, *, required: bool, login: str = LOGIN
 ) -> str | None:
     """Return the password of a server; one that is `required` is generated once."""
