@@ -36,7 +36,7 @@ def show_status(context: Context, report: StatusReport) -> None:
     """Print what runs in an environment."""
     printer, found = context.printer, report.status
     where = found.url or (f"run `{report.open_hint}` to reach it" if report.open_hint else "")
-    state = where if report.running else "stopping" if found.stopping else "not running"
+    state = where if report.running else "stopping" if found.is_stopping else "not running"
     printer.data(f"{found.stack}/{found.environment}  {state}")
     if report.agent_running is False and report.running:
         printer.say(

@@ -184,6 +184,11 @@ class Status(msgspec.Struct, kw_only=True):
     of writing, until these are killed."""
     updated: float = 0.0
 
+    @property
+    def is_stopping(self) -> bool:
+        """Whether processes are being stopped, or run although no service is desired any more."""
+        return bool(self.stopping or (self.running and not self.services))
+
 
 class Event(msgspec.Struct, kw_only=True, omit_defaults=True):
     """One event.

@@ -213,7 +213,7 @@ class StatusReport:
         if self.status.rollout is not None:
             return "paused" if self.status.rollout.state == "holding" else "deploying"
         if not self.running:
-            return "stopping" if self.status.stopping else "stopped"
+            return "stopping" if self.status.is_stopping else "stopped"
         return "running" if self.healthy else "degraded"
 
 

@@ -179,9 +179,7 @@ def wait_until_stopped(
     shown, shown_end, checked, began = "", 0.0, time.monotonic(), time.time()
     printed = ""
     until = began + END_TIMEOUT_S
-    while (found := status.read(folder)) and (
-        found.stopping or (found.running and not found.services)
-    ):
+    while (found := status.read(folder)) and found.is_stopping:
         longest = max(found.stopping.values(), default=0.0)
         end = found.updated + longest
         until = max(until, end + END_TIMEOUT_S)

@@ -11,6 +11,7 @@ from lapwing.agent import report
 from lapwing.agent.rollout import State
 from lapwing.agent.state import EnvironmentState, Replica, ResourceProcess
 from lapwing.plan.model import Document, Resource
+from lapwing.targets.base import StatusReport
 from tests.unit.agent.samples import document, environment, generation, rollout, service
 
 API = service("api-1", replicas=2)
@@ -130,3 +131,12 @@ def test_running_resources() -> None:
     assert [r.running for r in report.status(state, 1, None).resources] == [False, None]
     state.resources = {"cache": ResourceProcess(pid=1, started=1.0, port=1)}
     assert [r.running for r in report.status(state, 1, None).resources] == [True, None]
+
+
+def test_environment_is_stopping_while_its_last_requests_end() -> None:
+    draining = generation(1, "draining", spec=API)
+    found = report.status(environment(draining, running=document()), 8585, None)
+    assert (found.stopping, found.is_stopping) == ({}, True)
+    assert StatusReport(found).state == "stopping"
+    assert not report.status(environment(running=document()), 8585, None).is_stopping
+    assert not report.status(with_replicas(True, True), 8585, None).is_stopping
