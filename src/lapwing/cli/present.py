@@ -45,10 +45,11 @@ def _failure(result: DeployResult) -> DeploymentFailed:
     what, hint = FAILURES[result.outcome]
     if result.kind == "restore" and result.outcome != "superseded":
         hint = AFTER_RESTORE
-    elif result.outcome in ("failed", "aborted") and any(
-        c.kind == "service" and c.before for c in result.changes
-    ):
-        hint += " The previous release keeps serving."
+    elif any(c.kind == "service" and c.before for c in result.changes):
+        if result.outcome == "rolled-back":
+            hint = "Traffic is on the previous release again."
+        elif result.outcome in ("failed", "aborted"):
+            hint += " The previous release keeps serving."
     hint = hint.format(environment=result.environment).strip()
     reason = result.reason or ""
     ending = f"was {reason}" if reason.startswith("aborted by ") else f"{what}: {reason}"

@@ -69,6 +69,8 @@ def command(
     result = restore(target, backups, manifest, part)
     context.printer.say(f"Restored {name} from {manifest.id}.", style="green")
     if result.outcome == "unchanged" and not context.for_programs:
+        start = f"lapwing deploy -e {target.ref.environment}"
+        context.printer.say(f"{target.ref} is stopped. Start it with `{start}`.")
         return 0
     return present.deploy_result(context, result)
 

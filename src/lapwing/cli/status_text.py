@@ -21,7 +21,7 @@ FAILURES = {
         "was rejected",
         "It received no requests.",
     ),
-    "rolled-back": ("was rolled back", "Traffic is on the previous release again."),
+    "rolled-back": ("was rolled back", "It receives no requests any more."),
     "aborted": ("was aborted", ""),
     "superseded": ("was superseded", "`lapwing history -e {environment}` shows the newer one."),
 }

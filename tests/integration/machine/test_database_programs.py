@@ -132,7 +132,8 @@ def test_destroyed_database_is_restored_from_a_dump(shop: Shop) -> None:
     assert shop.ask("SELECT number FROM sales") == "500500"
     shop.where.run("down")
     shutil.rmtree(shop.where.home / "data/faults/local/db")
-    shop.where.run("restore", "db", "--yes")
+    restored = shop.where.run("restore", "db", "--yes").stderr
+    assert "is stopped. Start it with `lapwing deploy -e local`" in restored
     shop.where.run("up")
     assert shop.ask("SELECT number FROM sales") == "500500"
 

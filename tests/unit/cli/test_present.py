@@ -137,8 +137,9 @@ def test_failed_deployment_is_an_error_with_reason_and_hint() -> None:
 
 def test_failed_first_deployment_names_no_previous_release() -> None:
     first = msgspec.structs.replace(CHANGE, before=None)
-    _, _, err = show(with_(MACHINE, outcome="failed", reason="no answer", changes=[first]))
-    assert "previous release" not in err
+    for outcome in ("failed", "rolled-back"):
+        _, _, err = show(with_(MACHINE, outcome=outcome, reason="no answer", changes=[first]))
+        assert "previous release" not in err
 
 
 def test_aborted_deployment_names_who_aborted_it_once() -> None:
