@@ -328,6 +328,7 @@ class Inventory:
     controllers: tuple[str, ...] = ()
     """Programs that have to run in the cluster for these objects, such as Argo CD."""
     registries: tuple[str, ...] = ()
+    """Registries of images, as HOST/FOLDER."""
     zones: tuple[str, ...] = ()
     """Domains of DNS zones."""
     budget: Decimal | None = None
@@ -362,6 +363,10 @@ class Environment:
     project: str | None = None
     built: tuple[BuiltImage, ...] = ()
     """The images that are built for a release of every service."""
+    registry: str = ""
+    """Where these images are pushed to, as HOST/FOLDER; empty if it is not set."""
+    has_version_tags: bool = False
+    """Whether `lapwing release` tags these images with the version."""
     domain: str = ""
     machine: HostMachine | None = None
     over_ssh: bool = False

@@ -87,6 +87,8 @@ def _environment(loaded: LoadedStack, project: Project | None) -> Environment:
         has_root_application=settings.uses_argo_cd and settings.repository is not None,
         project=project.folder if project else None,
         built=tuple(built_images(loaded)),
+        registry=loaded.registry or "",
+        has_version_tags=loaded.registry is not None and loaded.registry == loaded.stack.registry,
         domain=settings.domain or "",
         machine=HostMachine(**dict(settings.machine)) if settings.machine else None,
         over_ssh=on_machine and settings.host is not None,

@@ -29,9 +29,13 @@ _GIB = 2**30
 def from_terraform(documents: Iterable[Body]) -> Inventory:
     """Read the facts of the files of one Terraform root, each parsed from JSON."""
     found: dict[str, dict[str, Body]] = {}
+    registries: tuple[str, ...] = ()
     for document in documents:
-        for kind, bodies in document.get("resource", {}).items():
+        resources = document.get("resource", {})
+        for kind, bodies in resources.items():
             found.setdefault(kind, {}).update(bodies)
+        if "google_artifact_registry_repository" in resources:
+            registries += (document["output"]["registry"]["value"],)
 
     def each(kind: str) -> list[Body]:
         return list(found.get(kind, {}).values())
@@ -82,7 +86,7 @@ def from_terraform(documents: Iterable[Body]) -> Inventory:
             for n in each("google_compute_router_nat")
         ),
         secrets=tuple(s["secret_id"] for s in each("google_secret_manager_secret")),
-        registries=tuple(r["repository_id"] for r in each("google_artifact_registry_repository")),
+        registries=registries,
         budget=next(map(_budget, each("google_billing_budget")), None),
         zones=tuple(z["dns_name"].rstrip(".") for z in each("google_dns_managed_zone")),
     )

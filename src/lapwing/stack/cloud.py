@@ -63,6 +63,15 @@ def shared_project_of(stack: Stack) -> str:
     return next((c.shared_project for c in clouds if c.shared_project), f"{stack.stack}-shared")
 
 
+def created_registry_of(stack: Stack) -> str | None:
+    """Return the registry that `lapwing infra` creates, as HOST/FOLDER; None without a cloud.
+
+    It is in the region of the first environment with a cloud.
+    """
+    region = next((e.cloud.region for e in stack.environments.values() if e.cloud), None)
+    return f"{region}-docker.pkg.dev/{shared_project_of(stack)}/images" if region else None
+
+
 _VERSIONS = {
     "mysql": ("8.4", "MYSQL_{}_{}", {"5": "7", "8": "4"}, ("5.7", "8.0", "8.4")),
     "postgres": ("17", "POSTGRES_{}", {}, tuple(map(str, range(10, 18)))),

@@ -344,7 +344,8 @@ class Environment(StrictModel):
     registry: NonEmpty | None = Field(
         None,
         description="The registry and folder that images for this cluster are pushed to. Default: "
-        "`registry` of the stack; a cluster of kind or minikube gets its images without one.",
+        "`registry` of the stack, or in a cloud the registry that `lapwing infra` creates; a "
+        "cluster of kind or minikube gets its images without one.",
         examples=["localhost:5001/team"],
     )
     gateway: Annotated[

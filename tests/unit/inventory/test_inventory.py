@@ -156,7 +156,10 @@ def test_range_of_databases_is_a_fact_of_the_project() -> None:
 
 def test_terraform_root_of_shared_resources() -> None:
     found = from_terraform(terraform("company-inc", "shared"))
-    assert (found.registries, found.zones) == (("images",), ("app.company.example",))
+    registry = "us-central1-docker.pkg.dev/company-inc-shared/images"
+    assert (found.registries, found.zones) == ((registry,), ("app.company.example",))
+    stacks = environments(GOLDEN / "infra/company-inc/lapwing.yaml", folders=False)
+    assert {each.registry for each in stacks} == {registry}
     assert not found.clusters
 
 

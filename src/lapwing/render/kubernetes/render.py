@@ -94,7 +94,7 @@ def _no_image(loaded: LoadedStack, names: list[str]) -> UsageError:
     also = " and `repository: URL`" if needs_repository else ""
     if not set(names) <= set(loaded.stack.services_without_image):
         hint = f"Set `image` of each service in {loaded.path.name}, or add {options}."
-    elif loaded.settings.registry or loaded.stack.registry:
+    elif loaded.registry:
         build = f"`lapwing image build {' '.join(names)} -e {loaded.environment} --push`"
         builds = f"With `repository: URL` of the environment, {deploy}" if also else deploy
         hint = f"{builds} builds and pushes them. Here, run {build} and add {options}."
