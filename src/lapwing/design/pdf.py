@@ -1,6 +1,7 @@
 """Format the architecture document as PDF with fpdf2: A4, the fonts embedded.
 
-The brief form shrinks in steps until it has two pages. A picture that does not fit on the rest of a
+The brief form shrinks in steps until it has two pages, the full form by one step if the last page
+would be nearly empty. A picture that does not fit on the rest of a
 page waits for the next one, and the text continues before it, so that no page is half empty. One
 that is too small to read on a portrait page gets a landscape page.
 
@@ -12,14 +13,14 @@ of pictures contain only characters of the embedded font.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
-from itertools import zip_longest
 from typing import Any
 
 from fpdf import FPDF
 from fpdf.enums import RenderStyle, XPos, YPos
 
+from lapwing.design.columns import PADDING, column_widths
 from lapwing.design.diagrams.drawing import PAPER, Arrow, Drawing, Path, Rect, Shape, Text, Wedge
 from lapwing.design.diagrams.layout import draw
 from lapwing.design.fonts import FAMILY, font_file, missing
@@ -37,9 +38,11 @@ from lapwing.system.fontconfig import FontFile
 MAX_PAGES = 2
 """The pages of the brief form."""
 _SCALES = (1.0, 0.92, 0.85, 0.78, 0.7)
+_SMALLER, _FEW = 0.88, 0.3
+"""The scale that is tried if less than this share of the last page has text."""
 _MARGIN, _INDENT = 45.0, 10.0
-_SMALLEST = 0.62
-"""The scale below which the text of a picture is too small: 9 points become 5.6."""
+_SMALLEST = 0.6
+"""The scale below which the text of a picture is too small: 9 points become 5.4."""
 _GAIN = 1.2
 """How much larger a picture has to be on a landscape page."""
 _LEAST = 0.75
@@ -48,10 +51,8 @@ _ROOM = 120.0
 """What a picture on the top of a page leaves for text, at least: a table's header and a row."""
 _WHOLE = 0.35
 """The share of a page up to which a table is not divided."""
-_PADDING = 2.5
-"""At each side of a table's cell, with room for rounding."""
-_MAX_COLUMN = 0.3
-"""The share of the page at which the text of a column wraps."""
+_ABOVE = 1.5
+"""Above and below the text of a cell."""
 _INK, _QUIET, _RULE = (31, 41, 51), (82, 96, 109), (154, 165, 177)
 
 
@@ -61,27 +62,16 @@ def pdf(document: Document, *, brief: bool = False, fallbacks: Sequence[FontFile
         page = _Pages(document, scale, fallbacks, across=not brief)
         if page.pages_count <= MAX_PAGES:
             break
+    if not brief and page.share_of_last_page < _FEW:
+        smaller = _Pages(document, _SMALLER, fallbacks, across=True)
+        if smaller.pages_count < page.pages_count:
+            page = smaller
     return bytes(page.output())
 
 
 def without_glyph(document: Document, fallbacks: Sequence[FontFile] = ()) -> str:
     """Return the characters of a document that no font can show; they become `?`."""
     return missing(_texts(document), fallbacks)
-
-
-def column_widths(
-    columns: Iterable[tuple[str, ...]], available: float, measure: Callable[[str], float]
-) -> list[float]:
-    """Divide the available width: the longest word of each column fits, and long texts wrap."""
-    least, wanted = [], []
-    for cells in columns:
-        least.append(max(measure(word) for cell in cells for word in cell.split()) + 2 * _PADDING)
-        whole = min(max(map(measure, cells)) + 2 * _PADDING, _MAX_COLUMN * available)
-        wanted.append(max(whole, least[-1]))
-    spare, missing_width = available - sum(least), sum(wanted) - sum(least)
-    share = min(1.0, max(spare, 0.0) / missing_width) if missing_width else 0.0
-    widths = [word + share * (w - word) for word, w in zip(least, wanted, strict=True)]
-    return [available * width / sum(widths) for width in widths]
 
 
 def _texts(document: Document) -> Iterator[str]:
@@ -121,13 +111,14 @@ class _Pages(FPDF):
         self._type(17, "B")
         title = self._shown(document.title)
         self.multi_cell(0, 22 * scale, title, new_x=XPos.LMARGIN, new_y=YPos.NEXT)
-        for part, after in zip_longest(document.parts, document.parts[1:]):
-            self._part(part, after)
+        for number, part in enumerate(document.parts):
+            self._part(part, document.parts[number + 1 : number + 3])
         self._reserved = 0.0
         while self._waiting:
             self._full_pages()
             if self._waiting:
                 super().add_page("portrait")
+        self.share_of_last_page = self.get_y() / self.h
 
     def _add_fallbacks(self, fallbacks: Sequence[FontFile]) -> None:
         names = [f"fallback-{number}" for number in range(len(fallbacks))]
@@ -187,11 +178,19 @@ class _Pages(FPDF):
         self.set_font(FAMILY, style, size * self._scale)
         self.set_text_color(*color)
 
-    def _part(self, part: Part, after: Part | None) -> None:
+    def _part(self, part: Part, after: Sequence[Part]) -> None:
+        """Add a part. A heading is kept with what is `after` it, up to a table."""
         if isinstance(part, Heading):
             self._room(60)
-            if isinstance(after, Table):
-                self._room(30 + self._undivided(after, self._widths(after)))
+            height = 30.0
+            for each in after:
+                if isinstance(each, Table):
+                    self._room(height + self._undivided(each, self._widths(each)))
+                if not isinstance(each, Paragraph):
+                    break
+                self._type(9.2)
+                lines = math.ceil(self.get_string_width(self._shown(each.text)) / self.epw)
+                height += 12.4 * lines
             self.ln(6 * self._scale)
             self._type(11.5, "B")
             self.cell(
@@ -240,7 +239,7 @@ class _Pages(FPDF):
         with self.table(
             col_widths=widths,
             line_height=11.5 * self._scale,
-            padding=_PADDING - 1,
+            padding=(_ABOVE, PADDING - 1),
             borders_layout="HORIZONTAL_LINES",
             v_align="TOP",
             text_align=tuple("RIGHT" if number else "LEFT" for number in table.numeric),
@@ -262,8 +261,8 @@ class _Pages(FPDF):
         height = 0.0
         for cells in (table.header, *table.rows):
             sizes = zip(map(self.get_string_width, cells), widths, strict=True)
-            lines = max(math.ceil(text / (width - 2 * _PADDING)) or 1 for text, width in sizes)
-            height += lines * 11.5 + 2 * (_PADDING - 1) / self._scale
+            lines = max(math.ceil(text / (width - 2 * PADDING)) or 1 for text, width in sizes)
+            height += lines * 11.5 + 2 * _ABOVE / self._scale
         return height if height * self._scale < _WHOLE * self.eph else 0.0
 
     def _shrink(self, drawing: Drawing) -> float:

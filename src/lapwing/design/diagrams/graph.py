@@ -93,7 +93,7 @@ def _layout(graph: Graph) -> Any:
         raise LapwingError(message, hint=EXTRA_HINT) from error
     wanted = AGraph(directed=True, strict=False)
     wanted.graph_attr.update(
-        compound="true", rankdir="TB", nodesep="0.28", ranksep="0.42", margin=_APART, newrank="true"
+        compound="true", rankdir="TB", nodesep="0.24", ranksep="0.34", margin=_APART, newrank="true"
     )
     wanted.node_attr.update(shape="box", fixedsize="true", label="")
     wanted.edge_attr.update(arrowhead="none")
