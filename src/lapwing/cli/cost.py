@@ -6,7 +6,6 @@ Without `-e`, all environments except `local` are estimated together.
 
 from __future__ import annotations
 
-import dataclasses
 import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,7 +18,7 @@ from lapwing.cli.options import environments_option, remember_output
 from lapwing.cli.rendered import write_file
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Sequence
 
     from lapwing.cost.ledger import Estimate
     from lapwing.stack.load import LoadedStack
@@ -116,24 +115,16 @@ def _failures(
     context: Context, stacks: Sequence[LoadedStack], now: Estimate, fail_on: tuple[str, ...]
 ) -> int:
     """Print why `--fail-on` fails, and return the exit status."""
+    from lapwing.cost.budget import budgets
+
     problems = []
     if now.unknown and "unpriced" in fail_on:
-        problems.append(f"No price is recorded for: {_items(now)}.")
+        problems.append(f"No price is recorded for: {now.unknown_items}.")
     if "budget" in fail_on:
-        budgets = list(_budgets(stacks, now))
-        if not budgets:
+        found = list(budgets(stacks, now))
+        if not found:
             problems.append("No environment sets `budget`, so it cannot be checked.")
-        for name, budget, own in budgets:
-            if _is_over(own, budget):
-                problems.append(
-                    f"The expected {own.expected:,.2f} US dollars of {name} are over its budget of "
-                    f"{budget:,.2f}."
-                )
-            elif own.unknown:
-                problems.append(
-                    f"The budget of {name} cannot be checked: no price is recorded for "
-                    f"{_items(own)}."
-                )
+        problems += [each.failure for each in found if each.failure]
     for problem in problems:
         context.printer.say(problem, style="red")
     return 1 if problems else 0
@@ -182,13 +173,15 @@ def _reconcile(context: Context, now: Estimate, bill: Path, output: str) -> None
 def _report(context: Context, stacks: Sequence[LoadedStack], now: Estimate, output: str) -> None:
     from lapwing.cost import report
     from lapwing.cost.book import book
+    from lapwing.cost.budget import budgets
     from lapwing.cost.levers import levers
 
     found = levers(stacks, book())
-    budgets = list(_budgets(stacks, now))
+    limits = list(budgets(stacks, now))
     printer = context.printer
     if output == "json":
-        printer.json(report.as_data(now, found) | {"budget": _sum(budgets)})
+        budget = sum(limit.amount for limit in limits) if limits else None
+        printer.json(report.as_data(now, found) | {"budget": budget})
         return
     if output == "markdown":
         printer.data(report.markdown(now, found).rstrip("\n"))
@@ -212,18 +205,19 @@ def _report(context: Context, stacks: Sequence[LoadedStack], now: Estimate, outp
         printer.table(("SAVINGS OPTION", "PER MONTH"), saved)
     printer.data("")
     printer.data(f"{now.environment}: {report.sentence(now)}")
-    _print_notes(context, now, budgets)
+    _print_notes(context, now, [report.saving_note(found)] if found else [])
+    for each in limits:
+        if each.remark:
+            printer.say(each.remark, style="yellow")
 
 
-def _print_notes(
-    context: Context, now: Estimate, budgets: Sequence[tuple[str, float, Estimate]]
-) -> None:
+def _print_notes(context: Context, now: Estimate, more: Sequence[str]) -> None:
     """Print sources, assumptions and unknown items on stderr."""
     from lapwing.cost.report import source_lines, unknown_notes
 
     for source in source_lines(now.lines):
         context.printer.say(source, style="dim")
-    for note in now.notes:
+    for note in (*now.notes, *more):
         context.printer.say(note, style="dim")
     for note in unknown_notes(now):
         context.printer.say(note, style="dim")
@@ -232,45 +226,6 @@ def _print_notes(
             context.printer.say(f"{line.part}: {line.note}", style="dim")
     if now.unstated:
         context.printer.say(f"Not set, so not counted: {', '.join(now.unstated)}.", style="dim")
-    for name, budget, own in budgets:
-        if _is_over(own, budget):
-            text = f"The estimate of {name} is over its budget of {budget:,.2f}."
-        elif own.unknown:
-            text = (
-                f"The budget of {name}, {budget:,.2f}, cannot be checked: some lines have no price."
-            )
-        elif float(own.high) > budget:
-            text = f"The estimate of {name} may be over its budget of {budget:,.2f}."
-        else:
-            continue
-        context.printer.say(text, style="yellow")
-
-
-def _items(estimate: Estimate) -> str:
-    """List the items without a price."""
-    return ", ".join(dict.fromkeys(line.item for line in estimate.unknown))
-
-
-def _is_over(now: Estimate, budget: float) -> bool:
-    """Return whether the lines that have a price exceed the budget."""
-    return float(now.expected or 0) > budget
-
-
-def _budgets(stacks: Sequence[LoadedStack], now: Estimate) -> Iterator[tuple[str, float, Estimate]]:
-    """Yield each environment with a budget, the budget, and what it costs with what is shared."""
-    from lapwing.cost.estimate import SHARED
-
-    for loaded in stacks:
-        name, budget = loaded.environment, loaded.settings.budget
-        if budget is not None:
-            lines = tuple(line for line in now.lines if line.environment in (name, SHARED))
-            yield name, budget, dataclasses.replace(now, lines=lines)
-
-
-def _sum(budgets: Iterable[tuple[str, float, Estimate]]) -> float | None:
-    """Sum the budgets; None if there is none."""
-    known = [budget for _, budget, _ in budgets]
-    return sum(known) if known else None
 
 
 def _compare(context: Context, stacks: Sequence[LoadedStack], output: str) -> None:
@@ -303,7 +258,8 @@ def _compare(context: Context, stacks: Sequence[LoadedStack], output: str) -> No
         context.printer.say(f"{', '.join(each.notes)}.", style="dim")
     for each in found:
         if each.unknown:
-            context.printer.say(f"Unknown in {each.environment}: {_items(each)}.", style="dim")
+            text = f"Unknown in {each.environment}: {each.unknown_items}."
+            context.printer.say(text, style="dim")
 
 
 def _unknowns(estimate: Estimate) -> str:

@@ -14,6 +14,9 @@ from lapwing.cli.rendered import write_file
 from lapwing.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from lapwing.design.cost_section import Costs
     from lapwing.design.document import Sources
     from lapwing.design.parts import Document, Origin
     from lapwing.stack.load import LoadedStack
@@ -80,25 +83,42 @@ def _formatted(context: Context, made: Document, suffix: str, *, brief: bool) ->
 
 def _sources(context: Context, loaded: LoadedStack) -> Sources:
     from lapwing.cli.ci import workflow_of
-    from lapwing.cost.book import book
-    from lapwing.cost.estimate import estimate
-    from lapwing.cost.levers import levers
     from lapwing.design.document import Sources
     from lapwing.inventory.read import read
     from lapwing.stack.load import environments
     from lapwing.targets.image_requests import outlines
 
-    prices = book()
     others = environments(loaded.path, folders=False) if loaded.settings.cloud else []
     clouds = [s for s in others if s.settings.cloud]
     return Sources(
-        estimate=estimate(read([loaded]), prices),
+        costs=_costs(loaded, clouds),
         workflow=workflow_of(context.directory),
         stack=read(clouds),
-        levers=levers(clouds if loaded.settings.cloud else [loaded], prices),
         later=_later(loaded),
         images=outlines(loaded, context.settings),
         origin=_origin(context, loaded.path),
+    )
+
+
+def _costs(loaded: LoadedStack, clouds: Sequence[LoadedStack]) -> Costs:
+    """Estimate an environment, and all that are in a cloud together if there are several."""
+    from lapwing.cost.book import book
+    from lapwing.cost.budget import budgets
+    from lapwing.cost.estimate import estimate
+    from lapwing.cost.levers import levers
+    from lapwing.design.cost_section import Costs
+    from lapwing.inventory.read import read
+
+    prices = book()
+    now, found = estimate(read([loaded]), prices), levers([loaded], prices)
+    several = len(clouds) > 1
+    names = {lever.name for lever in found}
+    return Costs(
+        now,
+        found,
+        estimate(read(clouds), prices) if several else None,
+        [x for x in levers(clouds, prices) if x.name not in names] if several else (),
+        next(budgets([loaded], now), None),
     )
 
 

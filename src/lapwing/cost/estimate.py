@@ -88,8 +88,14 @@ def _notes(found: StackInventory) -> Iterable[str]:
     if not found.projects:
         return
     yield "List prices without tax, for a month of 730 hours. An estimate, not a quote."
-    yield "Low is with the minimum number of replicas, high with the maximum."
-    yield "Expected is halfway between them, unless a line states another assumption."
+    yield "The low amount is with the minimum number of replicas, the high one with the maximum."
+    yield "The expected amount is their mean, unless a line states another assumption."
+    credited = next((p for p in found.projects if p.facts.clusters), None)
+    if credited is not None:
+        yield (
+            "Google's credit covers the fee of one cluster of a billing account: here that of "
+            f"{credited.identity}."
+        )
     if any(e.scope == "network" for p in found.projects for e in p.facts.endpoints):
         yield "Data through private endpoints is not counted."
     if any(p.facts.budget is not None for p in found.projects):

@@ -102,6 +102,11 @@ class Estimate:
         """The lines without a price."""
         return tuple(line for line in self.lines if not line.known)
 
+    @property
+    def unknown_items(self) -> str:
+        """The items without a price, each once."""
+        return ", ".join(dict.fromkeys(line.item for line in self.unknown))
+
     def by(self, key: str) -> dict[str, Quantity]:
         """Sum the amounts for each `environment`, `project` or `part`, in the order of lines.
 

@@ -202,6 +202,16 @@ def lever_rows(levers: Sequence[Lever]) -> list[tuple[str, str, str]]:
     ]
 
 
+def saving_note(levers: Sequence[Lever]) -> str:
+    """Explain the amounts of savings options."""
+    if not any(lever.used for lever in levers):
+        return "The savings options are not in the estimate."
+    return (
+        "The estimate includes the savings options in use: without one, it is higher by the amount "
+        "of the option, or lower if that amount is negative."
+    )
+
+
 def change_rows(changes: Sequence[Change]) -> list[tuple[str, str, str, str]]:
     """Format changed lines as table rows."""
     return [
@@ -229,6 +239,7 @@ def markdown(estimate: Estimate, levers: Sequence[Lever] = ()) -> str:
     if levers:
         text += "\n### Savings options\n\n"
         text += table(("Option", "Saving per month", "Note"), lever_rows(levers), right=(1,))
+        text += f"\n{saving_note(levers)}\n"
     about = [f"{line.item}: {line.note}." for line in estimate.lines if line.note]
     unstated = [f"Not set, so not counted: {', '.join(estimate.unstated)}."]
     notes = [*estimate.notes, *(unstated if estimate.unstated else ()), *dict.fromkeys(about)]

@@ -123,6 +123,15 @@ SECURITY = (
 )
 
 OPEN = (
+    about(
+        lambda s: (
+            []
+            if s.on_machine or s.environment.registry
+            else [i.service for i in s.environment.built]
+        ),
+        "Set `registry`, to which the image of {} is pushed; only kind and minikube need none.",
+        "Set `registry`, to which the images of {} are pushed; only kind and minikube need none.",
+    ),
     Claim(
         lambda s: (
             f"Delegate {joined(s.shared.zones)} to the name servers of the zone, and set the "

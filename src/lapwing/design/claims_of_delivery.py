@@ -36,8 +36,7 @@ PROJECTS = (
     Claim(
         lambda s: (
             f"The shared project has {joined(_shared(s))}, which every environment needs. Each "
-            "further project adds a NAT gateway and the fee of a cluster, and a load balancer if "
-            "it has a domain."
+            "other project has a cluster and a NAT gateway, and a load balancer if it has a domain."
         ),
         lambda s: s.shared_cloud is not None,
     ),
@@ -173,8 +172,14 @@ CONTAINERS = (
         lambda s: bool(s.environment.built),
     ),
     Claim(
-        "An image has the revision as its tag and is deployed by digest.",
-        lambda s: bool(s.environment.built) and not s.on_machine,
+        "An image has the tags `latest` and its git revision, and after a release its semantic "
+        "version; it is deployed by digest.",
+        lambda s: _is_pushed(s) and s.environment.has_version_tags,
+    ),
+    Claim(
+        "An image has the tags `latest` and its git revision, and is deployed by digest. A release "
+        "also tags it with its semantic version if the stack file has `registry`.",
+        lambda s: _is_pushed(s) and not s.environment.has_version_tags,
     ),
     about(
         lambda s: [i.service for i in s.environment.built if i.kind == "program"],
@@ -185,9 +190,9 @@ CONTAINERS = (
     about(
         lambda s: [i.service for i in s.environment.built if i.kind == "static" and not i.base],
         "The image of {} has no base image: it contains Caddy, the files, and the hashed files of "
-        "earlier releases, which open pages request.",
+        "earlier releases, because pages that are open in a browser still request them.",
         "The images of {} have no base image: they contain Caddy, the files, and the hashed files "
-        "of earlier releases, which open pages request.",
+        "of earlier releases, because pages that are open in a browser still request them.",
     ),
     about(
         lambda s: [i.service for i in s.environment.built if i.kind == "dockerfile"],
@@ -207,9 +212,19 @@ CONTAINERS = (
     Claim(
         "Built images are in one registry of the shared project, which scans them, keeps the "
         "newest ten of each service and deletes untagged ones after 30 days.",
-        lambda s: bool(s.shared.registries and s.environment.built),
+        lambda s: s.uses_shared_registry,
+    ),
+    Claim(
+        lambda s: f"Built images are in the registry {s.environment.registry}.",
+        lambda s: _is_pushed(s) and not s.uses_shared_registry,
     ),
 )
+
+
+def _is_pushed(subject: Subject) -> bool:
+    """Return whether images are built and pushed to a registry."""
+    built = bool(subject.environment.built) and not subject.on_machine
+    return built and bool(subject.environment.registry)
 
 
 def _shared(subject: Subject) -> tuple[str, ...]:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
+from lapwing.cost.budget import Budget
+from lapwing.cost.estimate import SHARED
 from lapwing.cost.ledger import Estimate, Line
 from lapwing.cost.levers import Lever
-from lapwing.cost.report import money, sentence, span
+from lapwing.cost.report import lever_rows, money, saving_note, sentence
 from lapwing.design.diagrams.model import Amount
 from lapwing.design.diagrams.pictures import cost_picture
 from lapwing.design.parts import Bullets, Figure, Heading, Paragraph, Part, Table
-from lapwing.design.subject import Subject
+from lapwing.design.subject import Subject, joined
 
 _GIB = 2**30
 _BYTES = ("sent", "received", "static", "nat", "images")
@@ -28,28 +31,50 @@ _CATEGORIES = {
 """What the parts of an estimate that are no services consist of."""
 
 
-def cost(
-    subject: Subject, estimate: Estimate, levers: Sequence[Lever], *, brief: bool
-) -> Iterator[Part]:
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """The estimate of an environment, the options to reduce it, and its budget.
+
+    `together` is the estimate of all environments in a cloud, if there are several, and
+    `more_levers` are the options that exist only for them together.
+    """
+
+    estimate: Estimate
+    levers: Sequence[Lever] = ()
+    together: Estimate | None = None
+    more_levers: Sequence[Lever] = ()
+    budget: Budget | None = None
+
+
+def cost(subject: Subject, costs: Costs, *, brief: bool) -> Iterator[Part]:
     """Yield the section on cost."""
     yield Heading("Cost")
+    estimate, budget = costs.estimate, costs.budget
     amounts, unknown = amounts_of(estimate)
-    budget = subject.environment.budget
-    limit = f" The budget is ${budget:,.2f} per month." if budget else ""
+    limit = f" The budget is {budget.amount:,.2f} US dollars per month." if budget else ""
     if not amounts:
         yield Paragraph("`lapwing cost` has no price for this environment." + limit)
         return
-    text = sentence(estimate)
+    name = subject.environment.name
     yield Paragraph(
-        f"{text[:1].upper()}{text[1:]} Prices are list prices; `lapwing cost` lists every item "
-        f"with its assumption and its source.{limit}"
+        f"{name[:1].upper()}{name[1:]} costs {sentence(estimate)}{limit} Prices are list prices; "
+        f"`lapwing cost -e {name}` lists every item with its assumption and its source."
     )
     if not brief:
-        yield Table(("Part", "Low", "Expected", "High"), _parts(estimate))
-        if levers:
-            rows = tuple((x.name, _saving(x)) for x in levers)
-            yield Table(("Savings option", "US dollars per month"), rows)
+        header = (f"Part of {name}, US dollars per month", "Low", "Expected", "High")
+        yield Table(header, _parts(estimate))
         yield Figure(cost_picture(subject, amounts, unknown))
+        if costs.levers:
+            yield Paragraph(saving_note(costs.levers))
+            yield _savings(f"Savings option of {name}", costs.levers)
+        if costs.together is not None:
+            names = joined(x for x in costs.together.by("environment") if x != SHARED)
+            yield Paragraph(
+                f"{names[:1].upper()}{names[1:]} together cost {sentence(costs.together)} "
+                "`lapwing cost` lists every item of them."
+            )
+            if costs.more_levers:
+                yield _savings("Savings option of all environments together", costs.more_levers)
         if assumptions := tuple(_assumptions(subject, estimate)):
             yield Heading("Assumptions")
             yield Bullets(assumptions)
@@ -69,11 +94,8 @@ def _usage(name: str, value: float) -> str:
     return f"{value / _GIB:,.{0 if value >= 100 * _GIB else 2}f} GiB".replace(".00", "")
 
 
-def _saving(lever: Lever) -> str:
-    if lever.low is None or lever.high is None:
-        return "unknown"
-    amount = span(lever.low, lever.high)
-    return f"{amount} (in use)" if lever.used else amount
+def _savings(title: str, levers: Sequence[Lever]) -> Table:
+    return Table((title, "US dollars per month", "Note"), tuple(lever_rows(levers)))
 
 
 def amounts_of(estimate: Estimate) -> tuple[list[Amount], int]:

@@ -1,4 +1,9 @@
-"""The section on databases and volumes: where each is, its backups, and how it is recovered."""
+"""The section on databases and volumes: where each is, its backups, and how it is recovered.
+
+How far back a restore can go and what it loses are different: point-in-time recovery reaches back
+for days and loses minutes. Source of the latter for Atlas: MongoDB, Atlas Architecture Center,
+Guidance for Atlas Backups.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +24,7 @@ def data(subject: Subject) -> Iterator[Part]:
     )
     if rows:
         yield from section(subject, "data", "Data")
-        recovery = ("Recovery point (RPO)", "Recovery (RTO)")
+        recovery = ("Restore to", "Data lost by a restore (RPO)", "Recovery (RTO)")
         yield Table(("Data", "Kind", "Where", "Storage", "Backup", *recovery), rows)
 
 
@@ -27,7 +32,9 @@ def _atlas_rows(subject: Subject) -> Iterator[tuple[str, ...]]:
     for name, each in subject.databases:
         tier = each.tier if each.tier == each.max_tier else f"{each.tier} to {each.max_tier}"
         where = joined(f"{nodes} nodes in {region}" for region, nodes in each.regions)
-        point = f"any moment of {each.restore_days} days" if each.point_in_time else "last snapshot"
+        days = each.restore_days if each.point_in_time else 0
+        often = next(iter(each.kept), "").partition(" ")[0]
+        loses = "1 minute at best" if days else _between(often)
         restores = ["failover to another node"] if sum(n for _, n in each.regions) > 1 else []
         restores += ["a restore into a new cluster, time not measured"] if each.backup else []
         backup = ", ".join(each.kept) if each.backup else "none"
@@ -37,7 +44,7 @@ def _atlas_rows(subject: Subject) -> Iterator[tuple[str, ...]]:
             where,
             size(each.disk),
             backup,
-            point if each.backup else "none",
+            *_points(loses, days, backup=each.backup),
             "; ".join(restores) or "none",
         )
 
@@ -48,7 +55,7 @@ def _managed_rows(subject: Subject) -> Iterator[tuple[str, ...]]:
         where = each.product or "outside of the cluster"
         where += " with a standby" if each.standby else ""
         backup = f"daily by {each.product}" if each.backup else "none"
-        point = f"any moment of {each.restore_days} days" if each.restore_days else "last backup"
+        loses = "transactions not archived yet" if each.restore_days else _between("daily")
         restores = ["failover to the standby"] if each.standby else []
         restores += ["a restore, time not measured"] if each.backup else []
         yield (
@@ -57,7 +64,7 @@ def _managed_rows(subject: Subject) -> Iterator[tuple[str, ...]]:
             where,
             disk,
             backup,
-            point if each.backup else "none",
+            *_points(loses, each.restore_days, backup=each.backup),
             "; ".join(restores) or "none",
         )
 
@@ -77,11 +84,24 @@ def _volume_rows(subject: Subject) -> Iterator[tuple[str, ...]]:
             yield each.name, kind, "on the machine", "-", *_backup(subject, f"volume.{each.name}")
 
 
-def _backup(subject: Subject, name: str) -> tuple[str, str, str]:
-    """Return what makes backups, to which point they restore, and how."""
+def _backup(subject: Subject, name: str) -> tuple[str, ...]:
+    """Return what makes backups, to which point they restore, what that loses, and how."""
     backup = next((b for b in subject.facts.backups if b.name == name), None)
     if backup is None:
-        return "none by Lapwing", "none", "by hand"
+        return "none by Lapwing", *_points("", 0, backup=False), "by hand"
     by = f"{backup.schedule} by {backup.by}".strip()
     by += "" if backup.assured else ", if it starts the server"
-    return by, "last backup", "`lapwing restore`"
+    return by, *_points(_between(backup.schedule), 0, backup=True), "`lapwing restore`"
+
+
+def _points(loses: str, days: int, *, backup: bool) -> tuple[str, str]:
+    """Return to which point a restore leads, and what it loses."""
+    if not backup:
+        return "none", "all data"
+    return f"any moment of the last {days} days" if days else "the last backup", loses
+
+
+def _between(schedule: str) -> str:
+    """Return the time between two backups of a schedule in words, or of cron fields."""
+    known = {"hourly": "1 hour", "daily": "1 day", "weekly": "1 week", "monthly": "1 month"}
+    return known.get(schedule, "the time between two backups")

@@ -10,11 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from lapwing.cost.ledger import Estimate
-from lapwing.cost.levers import Lever
 from lapwing.design.claim import sentences
 from lapwing.design.claims import SECTIONS, section
-from lapwing.design.cost_section import cost
+from lapwing.design.cost_section import Costs, cost
 from lapwing.design.data_section import data
 from lapwing.design.decisions import HEADER, decisions
 from lapwing.design.diagrams.pictures import picture
@@ -34,10 +32,9 @@ class Sources:
     `images` describe those that are built.
     """
 
-    estimate: Estimate
+    costs: Costs
     workflow: str
     stack: StackInventory
-    levers: Sequence[Lever] = ()
     later: Sequence[tuple[str, str, str]] = ()
     images: Sequence[ImageOutline] = ()
     origin: Origin = field(default_factory=Origin)
@@ -66,7 +63,7 @@ def document(subject: Subject, sources: Sources, *, brief: bool = False) -> Docu
         parts += section(subject, "delivery", "Deployment strategy")
     parts += data(subject)
     parts += [Heading("Security"), Bullets(tuple(sentences(SECTIONS["security"], subject)))]
-    parts += cost(subject, sources.estimate, sources.levers, brief=brief)
+    parts += cost(subject, sources.costs, brief=brief)
     if sources.later:
         header = ("Component", "Why not now", "Add it for")
         rows = tuple(sources.later)
@@ -130,14 +127,17 @@ def _network(subject: Subject, sources: Sources) -> Iterator[Part]:
 
 def _services(subject: Subject) -> Table:
     header = ("Service", "Kind", "Route", "Replicas", "CPU", "Memory", "Uses")
-    return Table(header, tuple(_service(subject, p) for p in subject.services))
+    rows = [_service(subject, p, p.component) for p in subject.services]
+    if subject.edge is not None:
+        rows.append(_service(subject, subject.edge, "Envoy"))
+    return Table(header, tuple(rows))
 
 
-def _service(subject: Subject, pods: Pods) -> tuple[str, ...]:
+def _service(subject: Subject, pods: Pods, kind: str) -> tuple[str, ...]:
     cpu, memory = pods.requests.cpu, pods.requests.memory
     return (
         pods.part,
-        pods.component,
+        kind,
         ", ".join(subject.routes(pods.part)) or "-",
         _replicas(pods),
         "-" if cpu is None else f"{cpu * 1000:.0f}m",
@@ -152,12 +152,12 @@ def _images(images: Sequence[ImageOutline]) -> Iterator[Part]:
             i.service,
             i.base or "none",
             "; ".join(map(_layer, i.layers)),
-            i.user or "that of the base image",
+            f"UID {i.user}" if i.user.isdigit() else i.user or "that of the base image",
         )
         for i in images
     )
     if rows:
-        yield Table(("Image", "Base image", "Layers on it, the lowest first", "User"), rows)
+        yield Table(("Image", "Base image", "Layers above the base image, in order", "User"), rows)
 
 
 def _layer(layer: ImageLayer) -> str:
@@ -173,9 +173,12 @@ def _replicas(pods: Pods) -> str:
 
 def _open(subject: Subject, sources: Sources) -> Iterable[str]:
     yield from sentences(SECTIONS["open"], subject)
-    if sources.estimate.unknown:
-        items = joined(line.item for line in sources.estimate.unknown)
+    estimate, budget = sources.costs.estimate, sources.costs.budget
+    if budget is not None and budget.remark:
+        yield f"{budget.remark} Use a savings option, or raise `budget`."
+    if estimate.unknown:
+        items = joined(line.item for line in estimate.unknown)
         yield f"No price is recorded for: {items}."
-    if sources.estimate.unstated:
-        keys = joined(f"`{name.partition(': ')[2]}`" for name in sources.estimate.unstated)
+    if estimate.unstated:
+        keys = joined(f"`{name.partition(': ')[2]}`" for name in estimate.unstated)
         yield f"Not in the estimate, because it is not set: {keys}."

@@ -19,8 +19,8 @@ LABELS: dict[str, Claim] = {
         "Cloud CDN for static files",
         lambda s: s.has_cdn,
     ),
-    "ci-pushes": Claim("CI pushes", lambda s: s.granted("ci", "writer")),
-    "nodes-pull": Claim("nodes only pull", lambda s: s.granted("nodes", "reader")),
+    "ci-pushes": Claim("CI can push", lambda s: s.granted("ci", "writer")),
+    "nodes-pull": Claim("nodes can only pull", lambda s: s.granted("nodes", "reader")),
     "denied": Claim(
         "the firewall denies ingress and egress by default",
         lambda s: s.has_closed_firewall,

@@ -125,6 +125,11 @@ class Subject:
         return tuple(p.part for p in self.services if p.images and p.part not in built)
 
     @property
+    def uses_shared_registry(self) -> bool:
+        """Whether built images are pushed to a registry of the shared project."""
+        return bool(self.environment.built) and self.environment.registry in self.shared.registries
+
+    @property
     def has_source(self) -> bool:
         """Whether something is built for a release: images, or process bundles of a machine."""
         return bool(self.environment.built) or any(not p.images for p in self.services)

@@ -227,8 +227,8 @@ COMPONENTS = (
     Component(
         "overkill/projects",
         "fourth project",
-        "Each project and the shared one are already isolated; another project adds a cluster fee, "
-        "a load balancer and a NAT gateway.",
+        "The projects of the environments and the shared project already isolate them from each "
+        "other; another one adds a cluster fee, a load balancer and a NAT gateway.",
         "SOC 2 or HIPAA, which require more isolation",
         _projects,
         applies=_in_cloud,

@@ -130,7 +130,7 @@ def budget(case: Case) -> Iterator[Risk]:
         yield Risk("no-budget", ("budget",), f"no budget is set; {estimate}", advice)
         return
     if cost.unknown:
-        items = ", ".join(dict.fromkeys(line.item for line in cost.unknown))
+        items = cost.unknown_items
         evidence = f"the budget of {limit:,.2f} cannot be checked: no price for {items}"
         advice = "Ask for the price of these, and leave room for them in the budget."
         yield Risk("unpriced-budget", ("budget",), evidence, advice)

@@ -277,6 +277,17 @@ def _builds(r: Rendered) -> bool:
     return bool(r.built)
 
 
+def _pushes(r: Rendered) -> bool:
+    """Whether images are built for a cluster and there is a registry for them."""
+    registry = r.loaded.settings.registry or r.loaded.stack.registry or r.shared
+    return not r.on_machine and _builds(r) and bool(registry)
+
+
+def _created(r: Rendered) -> bool:
+    """Whether Terraform creates the registry."""
+    return bool(r.shared) and not (r.loaded.settings.registry or r.loaded.stack.registry)
+
+
 def _migrates_offline(r: Rendered) -> set[str]:
     key = "lapwing.dev/offline-migration-of"
     jobs = [o["metadata"].get("annotations", {}).get(key) for o in r.each("Job")]
@@ -470,7 +481,12 @@ EVIDENCE: dict[str, Evidence] = {
     "is offline: it stops the service": _migrates_offline,
     "A rollback is another commit": _kept,
     "built from source.": _builds,
-    "An image has the revision as its tag": lambda r: not r.on_machine and _builds(r),
+    "and after a release its semantic version": lambda r: (
+        _pushes(r) and r.loaded.stack.registry is not None
+    ),
+    "A release also tags it with its semantic version if": lambda r: (
+        _pushes(r) and r.loaded.stack.registry is None
+    ),
     "reproducibly and without a container engine": lambda r: {
         n for n, s in r.built.items() if s.dockerfile is None and s.static is None
     },
@@ -486,7 +502,11 @@ EVIDENCE: dict[str, Evidence] = {
         if s.image is not None and n not in r.migrations
     },
     "is a process bundle": lambda r: r.bundles,
-    "Built images are in one registry": lambda r: bool(r.shared) and _builds(r) and _retained(r),
+    "Built images are in one registry": lambda r: _pushes(r) and _created(r) and _retained(r),
+    "Built images are in the registry": lambda r: _pushes(r) and not _created(r),
+    "Set `registry`, to which the image": lambda r: (
+        r.built.keys() if not r.on_machine and not _pushes(r) else set()
+    ),
     "on three nodes": lambda r: {n for n, b in r.atlas() if _regions(b) == [3]},
     "nodes in a second region": lambda r: {n for n, b in r.atlas() if len(_regions(b)) > 1},
     "in the cluster is one pod with one disk": lambda r: r.stateful,

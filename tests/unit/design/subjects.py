@@ -7,6 +7,7 @@ from functools import cache
 
 from lapwing.cost.book import book
 from lapwing.cost.estimate import estimate
+from lapwing.design.cost_section import Costs
 from lapwing.design.document import Sources, document
 from lapwing.design.parts import Document
 from lapwing.design.subject import Subject, subject_of
@@ -45,5 +46,5 @@ def _subjects() -> Iterator[tuple[LoadedStack, Subject]]:
 def made(loaded: LoadedStack, subject: Subject, *, brief: bool = False) -> Document:
     """The document of an environment, with a small workflow."""
     clouds = [s for s in environments(loaded.path, folders=False) if s.settings.cloud]
-    sources = Sources(estimate(read([loaded]), book()), WORKFLOW, read(clouds))
+    sources = Sources(Costs(estimate(read([loaded]), book())), WORKFLOW, read(clouds))
     return document(subject, sources, brief=brief)

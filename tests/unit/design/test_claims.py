@@ -130,7 +130,10 @@ def _is_elsewhere(sentence: str) -> bool:
 
 
 def _is_assumption(line: str) -> bool:
-    starts = ("Usage per month", "List prices", "Low is", "Expected is", "Data ", "The budget")
+    starts = (
+        "Usage per month", "List prices", "The low amount", "The expected amount", "Data ",
+        "The budget", "Google's credit",
+    )  # fmt: skip
     return (
         line.startswith(starts)
         or "assum" in line
@@ -238,15 +241,19 @@ def test_recovery_of_each_database_is_what_the_rendered_files_have(
     rows = {r[0]: r[3:] for part in data(subject) if isinstance(part, Table) for r in part.rows}
     expected = recoveries(Rendered.of(loaded))
     assert rows.keys() == expected.keys()
-    for name, (storage, backup, point, restore) in rows.items():
+    for name, (storage, backup, point, loses, restore) in rows.items():
         wanted = expected[name]
         size = f"{storage[:-2]} {storage[-2:]}".split() if storage != "-" else None
         mib = None if size is None else float(size[0]) * UNITS[size[1]]
         assert mib == wanted.storage_mib, name
         assert all(word.removeprefix("@") in backup for word in wanted.schedule), name
         assert backup.startswith("none") == (not wanted.schedule), name
-        window = f"any moment of {wanted.window_days} days" if wanted.window_days else "last "
-        assert point.startswith(window) if wanted.schedule else point == "none", name
+        days = wanted.window_days
+        window = f"any moment of the last {days} days" if days else "the last backup"
+        assert point == (window if wanted.schedule else "none"), name
+        is_continuous = bool(wanted.schedule) and days > 0
+        assert ("1 minute" in loses or "transactions" in loses) == is_continuous, name
+        assert (loses == "all data") == (not wanted.schedule), name
         assert ("failover" in restore) == wanted.standby, name
         assert ("`lapwing restore`" in restore) == wanted.verb, name
         made_outside = bool(wanted.schedule) and rendered_outside(subject, name)

@@ -8,6 +8,7 @@ with Mermaid. Graphs are golden as Mermaid only: where Graphviz puts a box depen
 from __future__ import annotations
 
 import io
+import json
 import os
 import re
 import shutil
@@ -30,6 +31,7 @@ from PIL import Image
 
 from lapwing.cli.ci import workflow_of
 from lapwing.cli.main import cli
+from lapwing.design.columns import column_widths
 from lapwing.design.diagrams.drawing import QUIET, Drawing, Rect, Text, width_of, wrap
 from lapwing.design.diagrams.layout import draw
 from lapwing.design.diagrams.model import Band, Box, Flow, Graph, Group, Link, Node, Pie, pie
@@ -39,11 +41,12 @@ from lapwing.design.diagrams.rows import arranged
 from lapwing.design.diagrams.svg import svg
 from lapwing.design.fonts import fallbacks
 from lapwing.design.parts import Document, Heading, Origin, Paragraph, Table
-from lapwing.design.pdf import column_widths, pdf, without_glyph
+from lapwing.design.pdf import pdf, without_glyph
 from lapwing.errors import LapwingError, UsageError
 from lapwing.inventory.model import Rollout
 from lapwing.system.fontconfig import match
 from tests.needs import require
+from tests.unit.design.subjects import EXAMPLE, FLEETDM
 from tests.unit.render.stacks import GOLDEN, cases, compare, stack, written
 
 ON_A_MACHINE = "stack: tiny\nservices: {worker: {build: ./app, command: python work.py}}\n"
@@ -81,10 +84,10 @@ def test_document_states_only_backups_that_are_rendered(tmp_path: Path) -> None:
     data = text[text.index("## Data") : text.index("## Security")]
     rows = {line.split(" | ")[0].strip("| "): line for line in data.splitlines() if "| " in line}
     assert "daily for 7 days" in rows["db"]
-    assert "any moment of 7 days" in rows["db"]
+    assert "| any moment of the last 7 days | 1 minute at best |" in rows["db"]
     assert "in the cluster" in rows["sql"]
     assert "none by Lapwing" in rows["sql"]
-    assert "Cloud SQL with a standby | 10Gi | none | none | failover" in rows["own"]
+    assert "Cloud SQL with a standby | 10Gi | none | none | all data | failover" in rows["own"]
     assert "Lapwing renders no backup of sql and own" in text
 
 
@@ -123,6 +126,84 @@ def test_pdf_and_html_have_every_section(tmp_path: Path) -> None:
     assert page.count("<svg") == 5
     assert "<script" not in page
     ET.fromstring(page[page.index("<svg") : page.index("</svg>") + 6])
+
+
+def amounts(text: str) -> list[str]:
+    """Each amount of money in a text, as `1,234.56`."""
+    return re.findall(r"-?[\d,]+\.\d\d", text)
+
+
+def table_of(text: str, header: str) -> dict[str, list[str]]:
+    """The rows of a Markdown table by their first cell; its header begins with a text."""
+    lines = text[text.index(f"| {header}") :].partition("\n\n")[0].splitlines()[2:]
+    rows = ([cell.strip() for cell in line.strip("|").split(" | ")] for line in lines)
+    return {first.removesuffix(" (in use)"): rest for first, *rest in rows}
+
+
+def test_document_has_the_amounts_of_the_command_that_it_names(tmp_path: Path) -> None:
+    path = stack("staging-and-production", tmp_path)
+    text = output_of(path, "design")
+    one = json.loads(output_of(path, "cost", "-e", "production", "--output", "json"))
+    both = json.loads(output_of(path, "cost", "--output", "json"))
+    assert "`lapwing cost -e production` lists every item" in text
+    ends = ("low", "expected", "high")
+    parts = table_of(text, "Part of production")
+    assert parts["total"] == [f"{one[end]:,.2f}" for end in ends]
+    together = next(line for line in text.splitlines() if " together cost " in line)
+    assert amounts(together) == [f"{both[end]:,.2f}" for end in ("low", "high", "expected")]
+    options = [table_of(text, f"Savings option of {of}") for of in ("production", "all")]
+    assert options[0].keys() == {lever["name"] for lever in one["levers"]}
+    assert options[1].keys() == {x["name"] for x in both["levers"]} - options[0].keys()
+    for shown, data in zip(options, (one, both), strict=True):
+        for lever in data["levers"]:
+            if lever["name"] in shown:
+                found = amounts(shown[lever["name"]][0])
+                assert found[0] == f"{lever['low']:,.2f}"
+                assert found[-1] == f"{lever['high']:,.2f}"
+
+
+@pytest.mark.parametrize(
+    ("budget", "remark"),
+    [("1000", ""), ("300", "may be over its budget of 300.00"), ("20", "is over its budget of")],
+)
+def test_exceeded_budget_is_an_open_point(budget: str, remark: str, tmp_path: Path) -> None:
+    path = stack("company-inc", tmp_path)
+    path.write_text(path.read_text().replace("budget: 245", f"budget: {budget}"))
+    text = output_of(path, "design", "--brief")
+    points = text[text.index("## Open points") :]
+    assert ("budget" in points) == bool(remark)
+    assert remark in points
+
+
+def test_edge_is_in_the_table_of_pods(tmp_path: Path) -> None:
+    rows = table_of(output_of(stack("company-inc", tmp_path), "design"), "Service")
+    assert rows["edge"][:3] == ["Envoy", "-", "2-3"]
+
+
+def test_registry_of_the_shared_project_gets_the_images_unless_another_one_is_set(
+    tmp_path: Path,
+) -> None:
+    path = stack("company-inc", tmp_path)
+    assert "Built images are in one registry of the shared project" in output_of(path, "design")
+    assert "pushes images, commits" in output_of(path, "diagram", "pipeline")
+    path.write_text(path.read_text() + "registry: registry.example/team\n")
+    text = output_of(path, "design")
+    assert "Built images are in the registry registry.example/team." in text
+    assert "after a release its semantic version" in text
+
+
+@pytest.mark.parametrize("path", [EXAMPLE, FLEETDM], ids=["company-inc", "fleetdm"])
+def test_pages_of_committed_documents_are_upright_and_the_last_one_is_half_full(
+    path: Path, tmp_path: Path
+) -> None:
+    output_of(path, "design", "-o", str(tmp_path / "x.pdf"))
+    made = (tmp_path / "x.pdf").read_bytes()
+    assert b"/MediaBox [0 0 841.89 595.28]" not in made
+    found = re.findall(rb"stream\r?\n(.+?)\r?\nendstream", made, re.DOTALL)
+    packed = (zlib.decompress(f) for f in found if f.startswith(b"x"))
+    *_, last = (text for text in packed if b" Td " in text)
+    heights = [float(y) for y in re.findall(rb"[-\d.]+ ([-\d.]+) Td", last)]
+    assert min(y for y in heights if y > FOOTER_HEIGHT) < A4_HEIGHT / 2
 
 
 AUTHOR = "Иван Ωmega 漢字 سسس"
@@ -286,9 +367,9 @@ def test_volumes_of_services_are_in_document_and_picture(tmp_path: Path) -> None
     volumes = ON_A_MACHINE.replace("}}\n", ", volumes: {uploads: /data/uploads}}}\n")
     path = written(volumes, tmp_path)
     row = "| uploads | files of worker, `/data/uploads` | on the machine | - |"
-    assert f"{row} none by Lapwing | none | by hand |" in output_of(path, "design")
+    assert f"{row} none by Lapwing | none | all data | by hand |" in output_of(path, "design")
     path.write_text(volumes + "environments: {local: {backup: daily}}\n")
-    saved = f"{row} daily by Lapwing | last backup | `lapwing restore` |"
+    saved = f"{row} daily by Lapwing | the last backup | 1 day | `lapwing restore` |"
     assert saved in output_of(path, "design", "-e", "local")
     assert "volume /data/uploads" in output_of(path, "diagram", "architecture")
 
@@ -296,7 +377,7 @@ def test_volumes_of_services_are_in_document_and_picture(tmp_path: Path) -> None
 def test_backup_of_a_database_on_a_machine_depends_on_its_server(tmp_path: Path) -> None:
     database = "resources: {db: {kind: mongodb}}\nenvironments: {local: {backup: daily}}\n"
     text = output_of(written(ON_A_MACHINE + database, tmp_path), "design", "-e", "local")
-    assert "| daily by Lapwing, if it starts the server | last backup | `lapwing restore` |" in text
+    assert "| daily by Lapwing, if it starts the server | the last backup | 1 day |" in text
     assert "renders no backup" not in text
 
 
@@ -351,7 +432,7 @@ def test_backup_of_a_managed_database_names_the_product(tmp_path: Path) -> None:
     path = written(text, tmp_path)
     assert "| daily by Cloud SQL |" in output_of(path, "design", "-e", "cloud")
     elsewhere = output_of(path, "design", "-e", "kind")
-    assert "| outside of the cluster | - | none | none | none |" in elsewhere
+    assert "| outside of the cluster | - | none | none | all data | none |" in elsewhere
     assert "Lapwing renders no backup of db" in elsewhere
 
 

@@ -118,6 +118,10 @@ def _box(shapes: list[Shape], lines: list[Line], frame: Rect) -> None:
         shapes.append(Text(middle, y - size * 0.3, text, size, bold, color, "middle"))
 
 
+def _percent(share: float) -> str:
+    return f"{share:.0%}" if share >= 0.005 else "<1%"
+
+
 def _pie(pie: Pie) -> Drawing:
     radius = 95.0
     x, y = _MARGIN + radius, _MARGIN + _TITLE + 22 + radius
@@ -135,7 +139,7 @@ def _pie(pie: Pie) -> Drawing:
         first, *rest = wrap(label, room, _NAME)
         shapes.append(Text(left + 18, row, first, _NAME))
         shapes.append(Text(WIDTH - 70, row, f"${amount:,.2f}", _NAME, anchor="end"))
-        shapes.append(Text(WIDTH - _MARGIN, row, f"{share:.0%}", _NAME, color=QUIET, anchor="end"))
+        shapes.append(Text(WIDTH - _MARGIN, row, _percent(share), _NAME, color=QUIET, anchor="end"))
         for line in rest:
             row += _NAME * _LEADING
             shapes.append(Text(left + 18, row, line, _NAME))

@@ -31,8 +31,10 @@ def pipeline(subject: Subject, workflow: str) -> Flow:
         labels = ["triggers", *["then"] * (shipped - 1), "commits", "is deployed by"]
         drawn = _connected([push, *bands[:shipped], *deployment], labels) + bands[shipped:]
     else:
-        does = "builds what changed, commits" if subject.has_source else "commits"
-        box = Box(f"lapwing deploy -e {name}", (does,))
+        pushed = subject.environment.built and subject.environment.registry
+        builds = ("builds what changed",) if subject.has_source else ()
+        does = (*builds, *(("pushes images",) if pushed and not subject.on_machine else ()))
+        box = Box(f"lapwing deploy -e {name}", (", ".join((*does, "commits")),))
         team = Band(f"Team: CI does not deploy to {name}", (box,), tint="violet")
         drawn = _connected([push, *bands], ["triggers", *["then"] * (len(bands) - 1)])
         drawn += _connected([team, *deployment], ["commits", "is deployed by"])

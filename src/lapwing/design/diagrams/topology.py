@@ -245,7 +245,7 @@ def _platform_links(subject: Subject) -> Iterator[Link]:
     yield Link(GIT, who[by], what, dashed=True)
     if subject.facts.secret_reads:
         yield Link(SECRETS, "controllers", "secrets", dashed=True)
-    if subject.shared.registries and subject.environment.built:
+    if subject.uses_shared_registry:
         yield Link("registry", "cluster", "images", dashed=True)
     for rule in subject.project.firewall:
         if rule.name == "allow-out-https":
