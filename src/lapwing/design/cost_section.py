@@ -63,7 +63,8 @@ def cost(subject: Subject, costs: Costs, *, brief: bool) -> Iterator[Part]:
     if not brief:
         header = (f"Part of {name}, US dollars per month", "Low", "Expected", "High")
         yield Table(header, _parts(estimate))
-        yield Figure(cost_picture(subject, amounts, unknown))
+        if len(amounts) > 1:
+            yield Figure(cost_picture(subject, amounts, unknown))
         if costs.levers:
             yield Paragraph(saving_note(costs.levers))
             yield _savings(f"Savings option of {name}", costs.levers)

@@ -175,7 +175,9 @@ def _open(subject: Subject, sources: Sources) -> Iterable[str]:
     yield from sentences(SECTIONS["open"], subject)
     estimate, budget = sources.costs.estimate, sources.costs.budget
     if budget is not None and budget.remark:
-        yield f"{budget.remark} Use a savings option, or raise `budget`."
+        unused = any(not lever.used for lever in sources.costs.levers)
+        advice = "Use a savings option" if unused else "Choose smaller sizes"
+        yield f"{budget.remark} {advice}, or raise `budget`."
     if estimate.unknown:
         items = joined(line.item for line in estimate.unknown)
         yield f"No price is recorded for: {items}."

@@ -19,6 +19,7 @@ from lapwing.cost.estimate import estimate
 from lapwing.cost.ledger import Estimate, changed_lines
 from lapwing.inventory import autopilot
 from lapwing.inventory.read import read
+from lapwing.stack.cloud import gcp_regions
 from lapwing.stack.load import LoadedStack, environments
 from lapwing.stack.model import Stack
 from tests.unit.render.stacks import GOLDEN
@@ -242,6 +243,16 @@ def test_region_without_price_is_bounded_by_other_regions() -> None:
     assert line.low is not None
     assert line.high == 3 * line.low
     assert "no price for us-central1" in line.note
+
+
+def test_spot_pods_have_a_separate_lower_price_in_every_region() -> None:
+    for region in gcp_regions():
+        for what in ("cpu", "memory"):
+            pods, spot = (book().find(f"autopilot.{kind}{what}", region) for kind in ("", "spot."))
+            assert pods is not None
+            assert spot is not None
+            assert region in spot.regions
+            assert spot.high < pods.low
 
 
 def test_item_without_any_price_is_unpriced() -> None:

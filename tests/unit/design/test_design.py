@@ -418,6 +418,7 @@ def test_document_without_assumptions_has_no_heading_for_them(tmp_path: Path) ->
     found = output_of(written(text, tmp_path), "design")
     assert "US dollars per month" in found
     assert "## Assumptions\n\n\n" not in found
+    assert "pie showData" not in found
 
 
 def test_backup_of_a_managed_database_names_the_product(tmp_path: Path) -> None:

@@ -322,6 +322,19 @@ def test_environment_option_leaves_other_roots_unchanged(tmp_path: Path) -> None
     assert "110" in infra(path, "-e", "qa")["staging/budget.tf.json"]
 
 
+def test_each_project_alerts_at_the_sum_of_the_budgets_of_its_environments(tmp_path: Path) -> None:
+    files = infra(stack("staging-and-production", tmp_path))
+    found = {
+        name.split("/")[0]: json.loads(text)["resource"]["google_billing_budget"]["main"]["amount"]
+        for name, text in files.items()
+        if name.endswith("/budget.tf.json")
+    }
+    assert found == {
+        "production": {"specified_amount": {"units": "250"}},
+        "staging": {"specified_amount": {"units": "100", "nanos": 500_000_000}},
+    }
+
+
 def test_files_no_longer_rendered_are_removed(tmp_path: Path) -> None:
     path = stack("staging-and-production", tmp_path)
     infra(path)
