@@ -505,7 +505,7 @@ EVIDENCE: dict[str, Evidence] = {
     "Built images are in one registry": lambda r: _pushes(r) and _created(r) and _retained(r),
     "Built images are in the registry": lambda r: _pushes(r) and not _created(r),
     "Set `registry`, to which the image": lambda r: (
-        r.built.keys() if not r.on_machine and not _pushes(r) else set()
+        set(r.built) if not r.on_machine and not _pushes(r) else set()
     ),
     "on three nodes": lambda r: {n for n, b in r.atlas() if _regions(b) == [3]},
     "nodes in a second region": lambda r: {n for n, b in r.atlas() if len(_regions(b)) > 1},
