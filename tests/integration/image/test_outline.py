@@ -67,7 +67,8 @@ def test_document_describes_the_layers_of_built_images(stack: Stack) -> None:
     built = stack.build("--push", "-e", "production")
     assert rows.keys() == built.keys()
     for service, image in built.items():
-        base, layers, user = rows[service]
+        base, layers, shown = rows[service]
+        user = shown.removeprefix("UID ")
         assert base == {"scratch": "none"}.get(image["base"], image["base"])
         assert stack.config(service, image["digest"])["config"]["User"] == f"{user}:{user}"
         described = [re.findall(r"`(/[^`]+)`", layer) for layer in layers.split("; ")]
