@@ -91,6 +91,11 @@ async def status_error(method: str, url: str, response: Response) -> Exception:
     if response.status in RETRY_STATUSES:
         after = _retry_after(response.headers.get("retry-after", ""))
         hint = "Several attempts failed. Try again later."
+        if response.status == 500 and method in ("POST", "PATCH", "PUT"):
+            hint = (
+                "Several attempts failed. If its storage is full, free space there (`lapwing image "
+                "prune`), and run the command again."
+            )
         if after is not None and after > MAX_RETRY_AFTER_S:
             hint = f"Try again in {after:.0f} seconds, as the registry asks."
         return TransientFailure(RegistryError(message, hint=hint), after)
