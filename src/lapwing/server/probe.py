@@ -14,6 +14,7 @@ from lapwing.system import package_data
 SCRIPT = package_data.read("server", "probe.sh")
 """Uses `ss` and `ip` of iproute2, which Debian and Ubuntu install by default."""
 MACHINES = ("x86_64", "aarch64")
+MIN_PYTHON = (3, 11)
 MIN_MEMORY_KIB = 900_000
 """Envoy, the agent and one build of a small application fit in 1 GB."""
 MIN_DISK_KIB = 2_000_000
@@ -47,6 +48,7 @@ def check(facts: Mapping[str, str], now: float | None = None) -> Iterator[Findin
         yield Finding("systemd is not running.", "Use a server that was started by systemd.")
     if not facts.get("writable"):
         yield Finding("/var/lib is read-only.", "Mount the disk for writing.")
+    yield from _check_python(facts)
     memory, disk = int(facts.get("memory") or 0), int(facts.get("disk") or 0)
     if memory < MIN_MEMORY_KIB:
         yield Finding(
@@ -82,3 +84,17 @@ def check(facts: Mapping[str, str], now: float | None = None) -> Iterator[Findin
                 f"Port {port} is used by {program} (process {pid}).",
                 "Stop it and keep it from starting: `systemctl disable --now NAME`.",
             )
+
+
+def _check_python(facts: Mapping[str, str]) -> Iterator[Finding]:
+    version = facts.get("python_version")
+    if version and not facts.get("python") and _numbers(version) < MIN_PYTHON:
+        yield Finding(
+            f"The server has Python {version}, and Lapwing needs 3.11 or newer.",
+            "On Ubuntu 22.04, run `apt-get install python3.11 python3.11-venv` on the server; "
+            "else use Debian 12 or newer, or Ubuntu 24.04 or newer.",
+        )
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split("."))

@@ -22,6 +22,7 @@ for python in python3.14 python3.13 python3.12 python3.11 python3; do
     break
   fi
 done
+echo "python_version=$(python3 -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)"
 for family in 4 6; do
   echo "ipv$family=$(ip -o -$family address show scope global 2>/dev/null | wc -l)"
 done

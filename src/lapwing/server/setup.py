@@ -185,6 +185,11 @@ def _packages(facts: Mapping[str, str]) -> list[Step]:
         return []
     install = "DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends"
     script = f"apt-get update -qq && {install} {' '.join([*missing, 'ca-certificates'])} >/dev/null"
+    if not facts.get("python"):
+        script += (
+            "\npython3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || {\n"
+            '  echo "$(python3 --version) is too old: Lapwing needs Python 3.11." >&2\n  exit 1\n}'
+        )
     return [Step(f"install {', '.join(missing)}", script)]
 
 

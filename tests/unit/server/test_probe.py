@@ -43,6 +43,18 @@ def test_fatal_finding(fact: str, value: str, message: str) -> None:
     assert finding.hint
 
 
+def test_older_python_is_fatal_unless_there_is_a_newer_one() -> None:
+    """Ubuntu 22.04 has Python 3.10; 3.11 can be installed beside it."""
+    jammy = GOOD | {"os": "ubuntu", "python_version": "3.10"}
+    [finding] = probe.check(jammy | {"python": ""}, 1000.0)
+    assert finding.fatal
+    assert finding.message == "The server has Python 3.10, and Lapwing needs 3.11 or newer."
+    assert "`apt-get install python3.11 python3.11-venv`" in finding.hint
+    assert not list(probe.check(jammy | {"python": "/usr/bin/python3.11"}, 1000.0))
+    without_venv = GOOD | {"python": "", "python_version": "3.11"}
+    assert not list(probe.check(without_venv, 1000.0)), "Setup installs python3-venv."
+
+
 def test_sessions_outside_of_a_slice_are_a_warning() -> None:
     [finding] = probe.check(GOOD | {"pam_systemd": ""}, 1000.0)
     assert not finding.fatal
@@ -69,6 +81,7 @@ def test_script_reads_this_machine() -> None:
         "os",
         "machine",
         "user",
+        "python_version",
         "clock",
         "memory",
         "disk",
