@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -222,6 +223,24 @@ def test_source_is_sent_again_when_the_connection_is_cut(deployed: Laptop) -> No
     assert "was lost. Connecting again" in err
     assert deployed.ask() == "sent again"
     film.unlink()
+
+
+def test_two_people_deploy_at_once(deployed: Laptop) -> None:
+    where = deployed.where
+    commands = []
+    for name in ("one", "another"):
+        deployed.write(f"{name} {time.monotonic_ns()}")
+        commands.append((version(deployed), where.begin("deploy", "-e", "vps")))
+        until(lambda: deployed.machine.run("pgrep -f '[l]apwing deploy' || true"))
+    outcomes = []
+    for text, command in commands:
+        out, err = command.communicate(timeout=600)
+        assert "Traceback" not in err
+        assert command.returncode == 0 or "superseded" in err or "was committed" in err, out + err
+        outcomes += [text] if command.returncode == 0 else []
+    assert deployed.ask() in outcomes
+    assert where.json("status", "-e", "vps")["problem"] is None
+    assert where.json("history", "-e", "vps")[0]["outcome"] == "succeeded"
 
 
 def test_stack_serves_again_after_a_power_failure(deployed: Laptop) -> None:
