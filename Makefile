@@ -47,6 +47,8 @@ test-terraform: setup  ## Validate the rendered Terraform with Terraform and che
 test-cluster: setup  ## Run the tests against a Kubernetes cluster (30 min, first time up to 70)
 	@.ci/install-cluster $(VENV)/cluster
 	@.ci/install-node $(VENV)/cluster
+	@.ci/install-mysql
+	@.ci/install-mongosh
 	@LAPWING_TEST_CLUSTER=$(CURDIR)/$(VENV)/cluster LAPWING_TEST_REQUIRE=cluster,registry \
 	  $(BIN)/python -m pytest -n 2 --dist loadgroup -m cluster tests/cluster
 

@@ -108,6 +108,12 @@ def _node_parts() -> str | None:
     return folder if is_ready and os.geteuid() == 0 and groups.exists() else None
 
 
+def _mongosh() -> str | None:
+    """The folder of MongoDB's shell (`.ci/install-mongosh`): modules of Node.js."""
+    folder = Path(__file__).parents[1] / ".venv/mongosh/node_modules"
+    return str(folder) if folder.is_dir() else None
+
+
 def _docker() -> str | None:
     """Docker's engine, which tests start themselves: that takes root, and the command beside it."""
     return shutil.which("dockerd") if os.geteuid() == 0 and shutil.which("docker") else None
@@ -194,6 +200,7 @@ PARTS: dict[str, Callable[[], str | None]] = {
     "postgres-tools": _postgres_tools,
     "rclone": _program("rclone"),
     "mongo-tools": _program("mongodump"),
+    "mongosh": _mongosh,
     "pebble": _program("pebble"),
     "pebble-challtestsrv": _program("pebble-challtestsrv"),
     "versitygw": _program("versitygw"),
