@@ -79,8 +79,11 @@ class Shop:
 
     def call(self, *arguments: str, **environ: str) -> tuple[int, str, str]:
         """Run a command; returns its exit status, its answer and its talk."""
-        process = self.start(*arguments, **environ)
-        out, err = process.communicate(timeout=500)
+        with self.start(*arguments, **environ) as process:
+            try:
+                out, err = process.communicate(timeout=500)
+            finally:
+                process.kill()
         return process.returncode, out, err
 
     def run(self, *arguments: str) -> str:
@@ -116,21 +119,20 @@ class Shop:
         return {s["metadata"]["name"].removeprefix(f"{self.name}-"): s["data"] for s in found}
 
 
-def volumes(cluster: Cluster, count: int = 12) -> None:
-    """Volumes for the claims of databases: nothing makes them here."""
-    for number in range(count):
+def volumes(cluster: Cluster, count: int = 4) -> None:
+    """Add volumes for the claims of databases: nothing makes them, and other tests keep theirs."""
+    for _ in range(count):
         volume = {
             "apiVersion": "v1",
             "kind": "PersistentVolume",
-            "metadata": {"name": f"volume-{number}"},
+            "metadata": {"generateName": "volume-"},
             "spec": {
                 "capacity": {"storage": "1Ti"},
                 "accessModes": ["ReadWriteOnce"],
-                "hostPath": {"path": f"/nowhere/{number}"},
+                "hostPath": {"path": "/nowhere"},
             },
         }
-        path = f"/api/v1/persistentvolumes/volume-{number}?fieldManager=test"
-        cluster.call("PATCH", path, volume, "apply")
+        cluster.call("POST", "/api/v1/persistentvolumes", volume)
 
 
 def program(folder: Path, name: str, script: str) -> None:
