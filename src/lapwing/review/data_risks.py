@@ -22,14 +22,14 @@ _REDIS_IMAGE = re.compile(r"(^|/)(redis|valkey|redis-stack-server)(:[^/@]*)?(@.*
 _REDIS_COMMAND = re.compile(r"(\S*/)?(redis|valkey)-server\b")
 _REDIS_LIMIT = re.compile(r"maxmemory\b|\S+\.conf\b")
 """A limit, or a file that may have one."""
-ON_MACHINE = (
-    "`backup` of the environment omits databases at a URL; `lapwing status` lists what is left out."
-)
-"""The server of a database is chosen at a deployment, so a review does not know it."""
 
 
 def backups(case: Case) -> Iterator[Risk]:
-    """Report databases without a backup, or with one that nothing makes."""
+    """Report databases without a backup, or with one that nothing makes.
+
+    The server of a database on a machine is chosen at a deployment. So a review does not know
+    which are at a URL, which backups of the environment omit: `lapwing status` lists them.
+    """
     facts = case.environment.facts
     made = {b.name for b in facts.backups if b.assured}
     possible = case.loaded.settings.target == "machine" and case.loaded.settings.backup is not None
@@ -41,7 +41,7 @@ def backups(case: Case) -> Iterator[Risk]:
         path: KeyPath = ("resources", name, "backup")
         if resource.kind not in DATABASES:
             continue
-        if not resource.backup and name not in made:
+        if not resource.backup and name not in made and not possible:
             evidence = f"`{name}` ({resource.kind}) has no backup"
             advice = "Configure backups, test a restore, then set `backup: true`."
             if name in in_cluster:
@@ -50,11 +50,10 @@ def backups(case: Case) -> Iterator[Risk]:
                     f"`lapwing backup verify -e {case.environment.name}`."
                 )
             if case.loaded.settings.target == "machine":
-                advice += f" {ON_MACHINE}"
-                if possible:
-                    evidence = (
-                        f"backups of the environment possibly omit `{name}` ({resource.kind})"
-                    )
+                advice = (
+                    "Set `backup: daily` of the environment: it contains every database that is "
+                    "not at a URL. Back up those where they run, and set `backup: true` of them."
+                )
             yield Risk("no-backup", path, evidence, advice, Severity.CRITICAL)
         elif name in atlas and atlas[name].tier == FREE_TIER:
             evidence = f"`{name}` has `backup: true`, but Atlas makes no backups of {FREE_TIER}"
