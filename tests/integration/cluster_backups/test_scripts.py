@@ -10,8 +10,10 @@ import contextlib
 import json
 import os
 import shutil
+import socket
 import subprocess
 import tarfile
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -119,6 +121,25 @@ def test_failed_upload_leaves_no_manifest_and_keeps_old_backups(
     with pytest.raises(RuntimeError):
         Pods(folder, "redis", "s3://backups", objects.endpoint, free_port()).back_up()
     assert pods.list() == [made]
+
+
+def test_dump_is_repeated_if_its_first_connection_is_refused(
+    folder: Path, redis: tuple[int, list[str]]
+) -> None:
+    """As in a new pod, until network policies know its address."""
+    _, client = redis
+    server = socket.create_server(("127.0.0.1", 0))
+    port = server.getsockname()[1]
+
+    def refuse_once() -> None:
+        server.accept()[0].close()
+        server.close()
+        subprocess.run([*client, "config", "set", "port", str(port)], check=True)
+
+    refuser = threading.Thread(target=refuse_once)
+    refuser.start()
+    assert Pods(folder, "redis", "pvc://nas", "", port).back_up().stack == "shop"
+    refuser.join()
 
 
 def test_backups_on_a_volume(folder: Path, redis: tuple[int, list[str]]) -> None:

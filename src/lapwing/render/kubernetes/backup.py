@@ -136,7 +136,8 @@ def _scratch(cluster: ClusterEnvironment) -> dict[str, Tree]:
 def _dump(cluster: ClusterEnvironment, part: str, resource: Resource) -> dict[str, Tree]:
     """Build the container that dumps a database."""
     kind, user = resource.kind, IMAGES[resource.kind].user
-    script = read(_SCRIPTS, "scripts/dump.sh") + read(_SCRIPTS, f"scripts/{kind}.sh")
+    dump = read(_SCRIPTS, f"scripts/{kind}.sh").rstrip()
+    script = read(_SCRIPTS, "scripts/dump.sh").replace("<dump>", dump)
     known = [v for v in data.variables(part, kind) if v["name"] != "HOME"]
     return {
         **_container(dump_container(part), script),
