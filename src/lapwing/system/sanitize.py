@@ -17,6 +17,9 @@ MIN_MASKED_CHARACTERS = 4
 """Shorter values are not masked: they are ordinary words, such as `api`."""
 MIN_CHARACTERS_IN_WORDS = 8
 """Shorter values are masked as whole words only: `test` is part of `latest`."""
+_WORD_START = r"(?:(?<![^\W_])|(?<=%[0-9A-Fa-f]{2})|(?<=\\[bfnrt])|(?<=[\[0-9;:]m))"
+"""Also after an encoded character of a URL, an escaped one of JSON, and a color of a terminal."""
+_WORD_END = r"(?![^\W_])"
 _COLORS = re.compile(r"\x1b\[[0-9;:]*m")
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
@@ -38,8 +41,8 @@ def mask(text: str, values: Iterable[str]) -> str:
 def _replace(text: str, form: str) -> str:
     if len(form) >= MIN_CHARACTERS_IN_WORDS:
         return text.replace(form, MASK)
-    before = r"(?<!\w)" if form[0].isalnum() else ""
-    after = r"(?!\w)" if form[-1].isalnum() else ""
+    before = _WORD_START if form[0].isalnum() else ""
+    after = _WORD_END if form[-1].isalnum() else ""
     return re.sub(f"{before}{re.escape(form)}{after}", MASK, text)
 
 

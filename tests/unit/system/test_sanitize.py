@@ -61,6 +61,10 @@ def test_longer_value_is_masked_before_a_value_that_it_contains() -> None:
     [
         ("test", "tests of the latest release: test", "tests of the latest release: ***"),
         ("test", 'user:test@db, pw="test", shop/test', 'user:***@db, pw="***", shop/***'),
+        ("hunter2", "\x1b[33mhunter2\x1b[0m", "\x1b[33m***\x1b[0m"),
+        ("hunter2", "redis%3A%2F%2F%3Ahunter2%40h", "redis%3A%2F%2F%3A***%40h"),
+        ("hunter2", r'{"log":"a\nhunter2"}', r'{"log":"a\n***"}'),
+        ("hunter2", "hunter2_db", "***_db"),
         ("$ab!", "x$ab!y", "x***y"),
         ("releases", "prereleases", "pre***"),
         ("abc", "abc", "abc"),
