@@ -129,16 +129,19 @@ class Step:
     given: bytes = b""
 
     def __str__(self) -> str:
-        """Return the step as root could type it, with the file that the script reads."""
+        """Return the step as root could type it, with the file that the script reads.
+
+        The script is in a subshell: it may contain `exit`.
+        """
         try:
             text = self.given.decode()
         except UnicodeDecodeError:
             digest = hashlib.sha256(self.given).hexdigest()
             size = f"{len(self.given)} bytes with the SHA-256 {digest}"
-            return f"# {self.title}: standard input is a file of {size}\n{self.script}\n"
+            return f"# {self.title}: standard input is a file of {size}\n(\n{self.script}\n)\n"
         if not text:
-            return f"# {self.title}\n{self.script}\n"
-        return f"# {self.title}\n{{\n{self.script}\n}} <<'{_END}'\n{text}{_END}\n"
+            return f"# {self.title}\n(\n{self.script}\n)\n"
+        return f"# {self.title}\n(\n{self.script}\n) <<'{_END}'\n{text}{_END}\n"
 
 
 def steps(package: Package, facts: Mapping[str, str], keys: Sequence[str]) -> list[Step]:
