@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from lapwing.system import package_data
+from lapwing.system.sanitize import escape_controls
 
 SCRIPT = package_data.read("server", "probe.sh")
 """Uses `ss` and `ip` of iproute2, which Debian and Ubuntu install by default."""
@@ -32,8 +33,9 @@ class Finding:
 
 
 def parse(output: str) -> dict[str, str]:
-    """Return what the script printed."""
-    return dict(line.partition("=")[::2] for line in output.splitlines() if "=" in line)
+    """Return what the script printed; control characters, of names on the server, are escaped."""
+    lines = escape_controls(output).splitlines()
+    return dict(line.partition("=")[::2] for line in lines if "=" in line)
 
 
 def check(facts: Mapping[str, str], now: float | None = None) -> Iterator[Finding]:

@@ -43,6 +43,11 @@ def test_fatal_finding(fact: str, value: str, message: str) -> None:
     assert finding.hint
 
 
+def test_names_on_the_server_do_not_reach_the_terminal_unescaped() -> None:
+    facts = probe.parse("environments=a\x1b[2J/b\x07\x1ckeys=9\nkeys=1\n")
+    assert facts == {"environments": r"a\x1b[2J/b\x07\x1ckeys=9", "keys": "1"}
+
+
 def test_older_python_is_fatal_unless_there_is_a_newer_one() -> None:
     """Ubuntu 22.04 has Python 3.10; 3.11 can be installed beside it."""
     jammy = GOOD | {"os": "ubuntu", "python_version": "3.10"}
