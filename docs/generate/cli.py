@@ -26,8 +26,8 @@ work on that environment, by default `local`. Results go to stdout, messages to 
 | exit status | meaning |
 |---|---|
 | 0 | done |
-| 1 | the operation failed, or the environment or this machine is not ready for it: such as a secret that is not set, or a missing program |
-| 2 | wrong usage, an invalid file or one that has to be committed, or a question that was not confirmed: change the command or the file |
+| 1 | the operation failed, or a prerequisite is missing: for example a secret or a program |
+| 2 | wrong usage, an invalid or uncommitted file, or a confirmation that was declined |
 | 130 | interrupted |
 
 | environment variable | meaning |

@@ -103,7 +103,7 @@ def test_policy_of_a_private_instance_is_refused(
     private = KEYLESS.replace(f"issuer: '{ISSUER}'", f"issuer: '{ISSUER}', {files}")
     (stack / "lapwing.yaml").write_text(STACK + private)
     assert run(["image", "policy", "kyverno", "-e", "production"]) == 2
-    assert "private Sigstore instance is not rendered" in capsys.readouterr().err
+    assert "private Sigstore instance are not supported" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("signing", [SIGNING, KEYLESS])

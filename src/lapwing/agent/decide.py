@@ -101,8 +101,8 @@ def route(wanted: Document, verdicts: dict[str, Verdict], state: EnvironmentStat
 
     A rollback or revert is neither paused nor analysed, and a warm release is not tested again: the
     release was analysed and tested when it was deployed. Jobs run for deployments only: a rollback
-    never runs an old migration. `hold` of the deployment pauses whatever it changes, that of a
-    service only before a new generation of it; there is no pause before the first deployment.
+    never runs an old migration. `hold` of the deployment pauses any change, `hold` of a service
+    only a new generation of this service. The first deployment is never paused.
     """
     forward = wanted.deployment.is_forward
     started = [

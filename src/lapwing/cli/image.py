@@ -186,8 +186,8 @@ def dockerfile(context: Context, service: str, environment: str, ignore: bool) -
 def pin(context: Context, environment: str, plain_http: bool) -> None:
     """Write the digests of images to lapwing.lock, or update them.
 
-    Base images of builds, and the images of other publishers that Lapwing renders for Kubernetes:
-    Envoy, curl, rclone, databases. Commit the file: every build and every manifest uses it.
+    These are the base images of builds, and the third-party images that Lapwing renders for
+    Kubernetes: Envoy, curl, rclone, databases. Commit the file: builds and manifests use it.
     """
     from lapwing.stack.image_lock import LOCK
     from lapwing.targets.image_pins import pin_images

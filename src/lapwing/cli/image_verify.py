@@ -49,9 +49,9 @@ def verify(
 ) -> int:
     """Check the signature, the provenance and the SBOM of IMAGE.
 
-    SERVICE is the `latest` image of a service of the stack. Only what the key or the identity has
-    signed counts; the provenance shows the commit that the image was built from. Exit status: 1 if
-    something is missing or has no valid signature.
+    SERVICE is the `latest` image of a service of the stack. Only signatures of the key or the
+    identity are accepted. The provenance shows the commit that the image was built from. Exit
+    status: 1 if something is missing or has no valid signature.
     """
     import asyncio
 
@@ -100,15 +100,16 @@ def _verifier(
         return Identity(identity, issuer, trusted_root)
     if identity or issuer or trusted_root:
         raise UsageError(
-            "An identity is verified by --identity with --issuer, and without --key.",
-            hint="Give both; --trusted-root is for a private Sigstore instance.",
+            "--identity and --issuer require each other, --trusted-root requires both, and --key "
+            "excludes them.",
+            hint="Use `--identity IDENTITY --issuer URL`, or only `--key FILE`.",
         )
     if key is not None:
         return _public_key(key)
     found = find_verifier(context.load(environment))
     if found is None:
         raise UsageError(
-            "There is neither a public key nor an identity to verify with.",
+            "No public key and no identity are set.",
             hint="Give --key FILE, or --identity and --issuer, or set `signing` in the stack file.",
         )
     return found

@@ -101,9 +101,9 @@ def _find(folder: Path, choice: Choice) -> Findings:
     if not findings.services:
         raise UsageError(
             f"No service detected in {folder.absolute()}.",
-            hint="Write the start command into a Procfile beside the source, such as `web: python "
-            "app.py` (it listens on $PORT), and run the command again; or write lapwing.yaml "
-            "by hand."
+            hint="Write the start command into a Procfile in the source folder, such as `web: "
+            "python app.py` (it listens on $PORT), and run the command again. Or write "
+            "lapwing.yaml by hand."
             if findings.notes
             else "Detection needs a pyproject.toml, requirements.txt or package.json, there or in "
             "a subfolder. `lapwing init --help` shows what is detected; else write lapwing.yaml by "

@@ -37,7 +37,11 @@ def command() -> None:
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     help="A public SSH key that may deploy. Default: the keys of the user in `host`.",
 )
-@click.option("--dry-run", is_flag=True, help="Check the server, and print every command and file.")
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Check the server, and print the commands and files without changing anything.",
+)
 @click.pass_obj
 def setup(context: Context, environment: str, files: tuple[Path, ...], dry_run: bool) -> None:
     """Install or upgrade Lapwing on the server of an environment; running services keep serving.

@@ -48,8 +48,8 @@ class Budget:
         """Why a check of the budget fails; None if it does not."""
         if self.is_exceeded:
             return (
-                f"The expected {self.estimate.expected:,.2f} US dollars of {self.environment} are "
-                f"over its budget of {self.amount:,.2f}."
+                f"The expected cost of {self.environment}, {self.estimate.expected:,.2f} US "
+                f"dollars per month, is over its budget of {self.amount:,.2f}."
             )
         if self.estimate.unknown:
             return (

@@ -93,7 +93,7 @@ def _notes(found: StackInventory) -> Iterable[str]:
     credited = next((p for p in found.projects if p.facts.clusters), None)
     if credited is not None:
         yield (
-            "Google's credit covers the fee of one cluster of a billing account: here that of "
+            "Google's credit covers the fee of one cluster per billing account, here that of "
             f"{credited.identity}."
         )
     if any(e.scope == "network" for p in found.projects for e in p.facts.endpoints):

@@ -35,7 +35,7 @@ CLOUD = (
 PROJECTS = (
     Claim(
         lambda s: (
-            f"The shared project has {joined(_shared(s))}, which every environment needs. Each "
+            f"The shared project has {joined(_shared(s))}, which every environment needs. Every "
             "other project has a cluster and a NAT gateway, and a load balancer if it has a domain."
         ),
         lambda s: s.shared_cloud is not None,

@@ -1,7 +1,7 @@
 """The section on databases and volumes: where each is, its backups, and how it is recovered.
 
-How far back a restore can go and what it loses are different: point-in-time recovery reaches back
-for days and loses minutes. Source of the latter for Atlas: MongoDB, Atlas Architecture Center,
+The restore window and the data loss (RPO) differ: point-in-time recovery has a window of days and
+loses minutes. Source of the latter for Atlas: MongoDB, Atlas Architecture Center,
 Guidance for Atlas Backups.
 """
 
@@ -85,7 +85,7 @@ def _volume_rows(subject: Subject) -> Iterator[tuple[str, ...]]:
 
 
 def _backup(subject: Subject, name: str) -> tuple[str, ...]:
-    """Return what makes backups, to which point they restore, what that loses, and how."""
+    """Return the schedule of backups, the restore point, the data lost, and the command."""
     backup = next((b for b in subject.facts.backups if b.name == name), None)
     if backup is None:
         return "none by Lapwing", *_points("", 0, backup=False), "by hand"
@@ -95,7 +95,7 @@ def _backup(subject: Subject, name: str) -> tuple[str, ...]:
 
 
 def _points(loses: str, days: int, *, backup: bool) -> tuple[str, str]:
-    """Return to which point a restore leads, and what it loses."""
+    """Return the restore point, and the data that a restore loses."""
     if not backup:
         return "none", "all data"
     return f"any moment of the last {days} days" if days else "the last backup", loses

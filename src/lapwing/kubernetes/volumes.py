@@ -4,8 +4,8 @@ The API server refuses to change the claim templates of a StatefulSet. So the cl
 first, and the StatefulSet is deleted without its pods; applying creates it again, and it adopts
 them: the database keeps running. A rollback keeps the larger size, because no volume can shrink.
 
-A volume keeps its storage class. The template may name it later, or no longer: then the StatefulSet
-is created again as well. Another class is refused.
+A volume keeps its storage class. If the template adds or removes its name, the StatefulSet is
+created again as well. A different class is refused.
 
 Source: Kubernetes documentation, Persistent Volumes, "Expanding Persistent Volumes Claims".
 """

@@ -1,7 +1,7 @@
 """Host names of environments on one machine: each belongs to one of them, and has a certificate.
 
-Deployments are checked before they build, with the desired state, and again by the agent, with what
-runs: another deployment may be first.
+A deployment is checked against the desired state before the build, and again by the agent against
+the running environments, because another deployment may have changed them.
 """
 
 from __future__ import annotations
@@ -44,6 +44,6 @@ def describe_untrusted(document: Document) -> str | None:
     if document.edge and document.edge.certificate is not None:
         return None
     return (
-        f"Browsers do not trust the certificate of {', '.join(hosts)}: it is of a local authority. "
+        f"Browsers do not trust the certificate of {', '.join(hosts)}: a local CA issued it. "
         f"Set `tls: {{acme: EMAIL}}` in `environments: {document.environment}` and deploy again."
     )

@@ -1,8 +1,8 @@
 """The SBOM, the provenance and the signatures of an image or a chart, pushed as its referrers.
 
 With a signer, each statement is signed in a Sigstore bundle; without one, the provenance is an
-unsigned statement. Another push of the same artifact adds nothing: a key gives the same bytes, and
-a keyless signature of the same statement is used again.
+unsigned statement. Pushing the same artifact again adds nothing: signatures with a key are
+deterministic, and an existing keyless signature of the same statement is used again.
 
 Sources: in-toto attestation framework, Statement v1; SLSA provenance v1
 (https://slsa.dev/provenance/v1).

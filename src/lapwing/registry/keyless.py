@@ -68,7 +68,7 @@ class Identity:
         verifier = _bundle_verifier(self.trusted_root)
         try:
             payload = self.verify(verifier, Bundle.from_json(content))
-        except Exception:  # Anybody may have pushed it: parsers raise more than their own errors.
+        except Exception:  # It is untrusted content: parsers raise any error.
             return None
         return parse_statement(payload, digest)
 
@@ -156,7 +156,7 @@ class KeylessSigner:
         if found is None:
             raise KeylessError(
                 "Images and charts have to be signed by the identity of a CI job "
-                "(`signing: {keyless: ...}`), and there is no identity token here.",
+                "(`signing: {keyless: ...}`), and no identity token is available.",
                 hint=_PERMISSIONS,
             )
         return found

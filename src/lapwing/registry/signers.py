@@ -39,7 +39,7 @@ def find_signer(
         return _find_key(settings, loaded, path)
     if path is not None:
         raise UsageError(
-            f"{loaded.path.name} has `signing: {{keyless: ...}}`, so a key cannot sign.",
+            f"A key cannot be used: {loaded.path.name} has `signing: {{keyless: ...}}`.",
             hint="Omit `--sign-key`, or set `signing: {key: ...}`.",
         )
     config = signing.keyless.signing_config

@@ -111,7 +111,7 @@ def _identity(signing: Signing) -> dict[str, Any]:
     assert keyless is not None
     if keyless.trusted_root is not None:
         raise UsageError(
-            "The policy of a private Sigstore instance is not rendered.",
+            "Policies for a private Sigstore instance are not supported.",
             hint="Remove `trusted_root` and `signing_config`, run the command, and add the "
             "instance to the policy: `rekor`, `ctlog` and `roots` for Kyverno, a TrustRoot for "
             "policy-controller.",

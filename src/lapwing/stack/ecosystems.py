@@ -72,8 +72,8 @@ def _no_command(here: Files) -> str:
     if manifest == "package.json":
         return "package.json has no start command."
     if not python_dependencies(here):
-        return f"{manifest} names no dependencies, and there is no main.py, so no start command."
-    return f"no start command found: {manifest} names no framework that is known."
+        return f"no start command found: no dependencies in {manifest}, and no main.py."
+    return f"no start command found: no supported framework in {manifest}."
 
 
 def has_source(here: Files) -> bool:

@@ -1,8 +1,8 @@
 """The lock file beside a stack file: the digests of images that are named by a tag.
 
 `lapwing image pin` writes it: the base images of builds, and the images of other publishers that
-Lapwing renders (Envoy, curl, databases, ...). A tag is moved by its publisher; with the file, every
-build and every manifest has the same image today and in a year.
+Lapwing renders (Envoy, curl, databases, ...). Publishers can move a tag; with the file, every build
+and every manifest uses the same image.
 """
 
 from __future__ import annotations

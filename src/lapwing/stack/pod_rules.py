@@ -30,7 +30,7 @@ NODE_POOL = "cloud.google.com/gke-nodepool"
 
 
 def check_pods(stack: Stack, environment: Environment) -> Iterator[Violation]:
-    """`pods` and `storage_class` are for Kubernetes; Autopilot has to know the labels of nodes."""
+    """`pods` and `storage_class` are for Kubernetes; Autopilot accepts only some node labels."""
     found = [(at, pods) for at, pods in _settings(stack, environment) if pods is not None]
     if environment.target == "machine":
         hint = "Move it to an environment with `target: kubernetes`, or below its `services` or "

@@ -1,7 +1,7 @@
-"""The models of `pods`: the nodes that Kubernetes runs pods on, their annotations, their logins.
+"""The models of `pods`: scheduling, annotations and pull secrets of pods on Kubernetes.
 
-Lapwing's keys are snake_case. What is below a toleration or `affinity` is the API of Kubernetes,
-spelled as there, so that it can be pasted from a manifest; each field of it is checked.
+Lapwing's keys are snake_case. Tolerations and `affinity` have the field names of the Kubernetes
+API, so that they can be pasted from a manifest. Each field is validated.
 
 Source: Kubernetes API reference, PodSpec v1 (Toleration, Affinity), v1.35.
 """
@@ -25,7 +25,7 @@ class KubernetesField(StrictModel):
 
 
 class Toleration(KubernetesField):
-    """A taint of nodes that pods accept."""
+    """A toleration of a node taint."""
 
     key: LabelKey | None = Field(
         None, description="The key of the taint. Default: all keys, with `operator: Exists`."
@@ -159,27 +159,27 @@ class Pods(StrictModel):
 
     node_selector: dict[LabelKey, LabelValue] = Field(
         default_factory=dict,
-        description="The labels of the nodes that they run on.",
+        description="Labels that a node has to have to run the pods.",
         examples=[{"pool": "apps"}],
     )
     tolerations: list[Toleration] = Field(
         default_factory=list,
-        description="The taints of nodes that they accept, as in Kubernetes.",
+        description="Taints of nodes that the pods tolerate, with the fields of Kubernetes.",
         examples=[[{"key": "pool", "value": "apps", "effect": "NoSchedule"}]],
     )
     affinity: Affinity | None = Field(
         None,
-        description="Their affinity to nodes and to other pods, as in Kubernetes: `nodeAffinity`, "
-        "`podAffinity`, `podAntiAffinity`.",
+        description="Node and pod affinity of the pods, with the fields of Kubernetes: "
+        "`nodeAffinity`, `podAffinity`, `podAntiAffinity`.",
     )
     annotations: dict[LabelKey, str] = Field(
         default_factory=dict,
-        description="Their annotations.",
+        description="Annotations of the pods.",
         examples=[{"example.com/team": "shop"}],
     )
     image_pull_secrets: list[ObjectName] = Field(
         default_factory=list,
-        description="Secrets of the namespace with logins of registries, which you create: "
+        description="Secrets in the namespace with registry credentials. Create them with "
         "`kubectl create secret docker-registry`.",
         examples=[["mirror-login"]],
     )

@@ -8,10 +8,10 @@ from lapwing.stack.fields import NonEmpty, StrictModel
 
 
 class Keyless(StrictModel):
-    """Signatures by the identity of a CI job, with a certificate that Sigstore issues for it.
+    """Keyless signatures: Sigstore issues a certificate for the identity of a CI job.
 
     A push requires the extra `lapwing-deploy[keyless]` and a job with an identity token. Signatures
-    by Sigstore's public instance are in a public log, with the identity and the digest.
+    of Sigstore's public instance are in a public log, with the identity and the digest.
     """
 
     identity: NonEmpty = Field(
@@ -36,10 +36,10 @@ class Keyless(StrictModel):
 
 
 class Signing(StrictModel):
-    """Signatures of images, by a key or keyless.
+    """Signatures of images, with a key or keyless.
 
-    Every push (`lapwing image build --push`, `up`, `deploy`, `ship`, charts and mirrored images of
-    `release`) then has to sign.
+    With `signing`, every push requires a signature: `lapwing image build --push`, `up`, `deploy`,
+    `ship`, and the charts and mirrored images of `release`.
     """
 
     key: str | None = Field(

@@ -341,7 +341,7 @@ def test_fail_on_budget_exits_with_1_if_expected_exceeds_it(stack: Path, lapwing
     edit(stack, "budget: 300", "budget: 200")
     status, _, err = lapwing("cost", "--fail-on", "budget")
     assert status == 1
-    assert "The expected 284.21 US dollars of production are over its budget of 200.00." in err
+    assert "The expected cost of production, 284.21 US dollars per month, is over its budget" in err
     edit(stack, "    budget: 200\n", "")
     status, _, err = lapwing("cost", "--fail-on", "budget")
     assert status == 1
@@ -360,7 +360,7 @@ def test_budget_of_each_environment_is_checked(stack: Path, lapwing: Lapwing) ->
     edit(stack, "region: us-east1}}", "region: us-east1}, budget: 1}")
     status, _, err = lapwing("cost", "--fail-on", "budget")
     assert status == 1
-    assert "US dollars of plain are over its budget of 1.00." in err
+    assert "US dollars per month, is over its budget of 1.00." in err
     assert "of production are over" not in err
 
 
@@ -378,7 +378,7 @@ def test_fail_on_unpriced_names_the_items(stack: Path, lapwing: Lapwing) -> None
     edit(stack, "budget: 300", "budget: 100")
     status, _, err = lapwing("cost", "--fail-on", "budget")
     assert status == 1
-    assert "US dollars of production are over its budget of 100.00." in err
+    assert "US dollars per month, is over its budget of 100.00." in err
     assert "cannot be checked" not in err
 
 

@@ -185,13 +185,13 @@ def test_domain_that_points_elsewhere_is_reported_and_keeps_no_other_from_a_cert
     assert problem.startswith("The public certificate for elsewhere.example.com is missing. ")
     assert "The ACME authority localhost could not check the domain (" in problem
     assert "127.0.0.99" in problem
-    assert "Let the A and AAAA records of the domain have the address of this server" in problem
+    assert "Set the A and AAAA records of the domain to the address of this server" in problem
     assert "The next attempt is at" in problem
     assert other.json("status", "-e", "live")["problem"] is None
     other.run("down", "-e", "live")
 
 
-def test_domain_that_the_authority_refuses_keeps_no_other_from_a_certificate(
+def test_refused_domain_does_not_block_certificates_of_other_domains(
     where: Installation, authority: Authority
 ) -> None:
     """The whole order is refused, and only its text names the domain."""

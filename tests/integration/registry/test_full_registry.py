@@ -11,7 +11,7 @@ from tests.needs import require
 from tests.registries import docker_registry
 
 
-def test_full_registry_is_named_and_the_push_completed_later(tmp_path: Path) -> None:
+def test_full_registry_is_reported_and_a_later_push_completes(tmp_path: Path) -> None:
     require("tmpfs")
     program, installation = require("registry"), Installation(tmp_path)
     with (

@@ -59,5 +59,5 @@ def test_refused_order_names_domains_with_reason_and_next_step(
     is_limited = document["type"].endswith("rateLimited")
     assert error.retry_after == (acme.RATE_LIMIT_S if is_limited else 0)
     if is_limited:
-        wait = "Wait: a certificate that is present stays in use."
+        wait = "Wait for the next attempt. An existing certificate stays in use."
         assert all(reason.endswith(wait) for reason in error.refused.values())

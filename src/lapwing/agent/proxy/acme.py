@@ -31,8 +31,8 @@ NONCE_ATTEMPTS = 5
 library sends the request twice each time, with a new nonce."""
 RATE_LIMITED = "rateLimited"
 _POINT = (
-    "Let the A and AAAA records of the domain have the address of this server only, and open port "
-    "80 in its firewall."
+    "Set the A and AAAA records of the domain to the address of this server only, and open port 80 "
+    "in its firewall."
 )
 _HINTS = {
     "caa": "Allow the authority in the domain's CAA record, or remove the record.",
@@ -42,9 +42,9 @@ _HINTS = {
     "externalAccountRequired": "Use another authority: external accounts are not supported.",
     "invalidContact": "Correct the address in `tls: {acme: ...}`, and deploy again.",
     "incorrectResponse": _POINT,
-    "rateLimited": "Wait: a certificate that is present stays in use.",
+    "rateLimited": "Wait for the next attempt. An existing certificate stays in use.",
     "rejectedIdentifier": "Use a domain that the authority accepts, or another authority.",
-    "serverInternal": "Wait: the fault is the authority's.",
+    "serverInternal": "Wait for the next attempt. The authority has an internal error.",
     "tls": _POINT,
     "unauthorized": _POINT,
     "unsupportedContact": "Correct the address in `tls: {acme: ...}`, and deploy again.",
@@ -85,7 +85,7 @@ class Order:
 
     @property
     def authority(self) -> str:
-        """How messages call the authority: the host name of its directory."""
+        """The name of the authority in messages, with the host name of its directory."""
         return f"The ACME authority {urlsplit(self.directory).hostname or self.directory}"
 
 
@@ -113,7 +113,7 @@ def obtain(order: Order, publish: Publish) -> bytes:
     except messages.Error as error:
         raise _refusal(order, error) from error
     except errors.TimeoutError as error:
-        text = f"{order.authority} did not finish within {TIMEOUT_S:.0f} s. It is tried again."
+        text = f"{order.authority} sent no certificate within {TIMEOUT_S:.0f} s."
         raise CertificateError(dict.fromkeys(order.names, text)) from error
     except (errors.Error, requests.RequestException, ValueError, AttributeError) as error:
         raise CertificateError(dict.fromkeys(order.names, _failure(order, error))) from error
@@ -217,5 +217,5 @@ def _failure(order: Order, error: BaseException) -> str:
         seen = seen.__cause__ or seen.__context__
     check = f"Check `directory` in `tls: {{acme: ...}}` ({order.directory})"
     if cause is None:
-        return f"{order.authority} gave no valid ACME answer. {check}."
+        return f"{order.authority} sent no valid ACME response. {check}."
     return f"{order.authority} cannot be reached ({cause}). {check} and the network of this server."

@@ -161,7 +161,7 @@ class PublicCertificate:
             await self._failed(error.refused, error.retry_after)
         except Exception:
             log.exception("The certificate could not be obtained.")
-            reason = f"An unexpected error is described in {self._settings.agent / 'agent.log'}."
+            reason = f"An unexpected error occurred: see {self._settings.agent / 'agent.log'}."
             await self._failed(dict.fromkeys(names, reason), 0.0)
         else:
             log.info("There is a new certificate for %s.", ", ".join(names))

@@ -33,9 +33,9 @@ class Probe:
 class Login:
     """How a server receives the password of its only user.
 
-    `configuration` is the text of a file that is its first argument, or its last after `option`,
-    `environ` are variables, and `greeting` is what a client sends first. `{password}` and
-    `{database}` in them are replaced. All are empty if new data contains the password.
+    `configuration` is the content of a file: its path is the first argument of the server, or the
+    last one, after `option`. `environ` are variables, `greeting` is what a client sends first.
+    `{password}` and `{database}` are replaced. All are empty if the password is set at creation.
     """
 
     user: str = ""
@@ -198,7 +198,7 @@ PROGRAMS: dict[ResourceKind, tuple[Program, ...]] = {
 HOW_TO_GET = {
     "mongodb": "Install Docker, mongod or FerretDB",
     "redis": "Install Docker, redis-server or valkey-server",
-    "mysql": "Install Docker, or mysqld of MySQL",
+    "mysql": "Install Docker, or MySQL with its `mysqld` program on the PATH",
     "postgres": "Install Docker, or PostgreSQL with its `postgres` program on the PATH",
 }
 

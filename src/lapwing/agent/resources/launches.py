@@ -94,7 +94,7 @@ def create_data(
                     f"{Path(creation.arguments[0]).name} cannot create the data of "
                     f"{folder.name} (exit status {done.returncode}).",
                     detail=done.stdout.decode(errors="replace").strip()[-2000:],
-                    hint=f"Correct this, or set {variable(folder.name)} to the URL of a server.",
+                    hint=f"Fix the cause, or set {variable(folder.name)} to the URL of a server.",
                 )
     finally:
         file.unlink(missing_ok=True)

@@ -132,7 +132,7 @@ def _run(
     tool = _find(command[0], server.program)
     if tool is None:
         raise BackupError(
-            f"{command[0]} is not installed, which {server.name} needs.",
+            f"{server.name} needs {command[0]}, which is not installed.",
             hint=f"Install {package(server.program)}.",
         )
     options = file.with_name("client.cnf")

@@ -1,4 +1,4 @@
-"""What the stack file sets for pods (`pods`), and users of the chart: the one place that adds it.
+"""Add the settings of pods in the stack file (`pods`), and those of users of the chart.
 
 Every pod of an environment gets `extra_spec` and `metadata`: those of its services, jobs, tests,
 databases, backups and edge. In a chart they are the values `podSpec` and `podMetadata`; those of
