@@ -79,7 +79,8 @@ for _verb in (copy, delete, policy, prune, tag, verify):
 @click.option(
     "--attestations/--no-attestations",
     default=True,
-    help="Push an SBOM and the provenance beside each image. On by default.",
+    help="Push an SBOM and the provenance beside each image. On by default, and required with "
+    "`signing: {keyless: ...}`.",
 )
 @click.option(
     "--sign-key",

@@ -119,6 +119,7 @@ def make_images(
     names = buildable_services(loaded, options.services)
     _check_dockerfiles(loaded, settings, names, options)
     if options.push:
+        _check_attestations(loaded, options)
         find_signer(settings, loaded, options.sign_key)
     planned = {name: _names(loaded, settings, name, options) for name in names}
     live = _live_images(loaded, settings, names, options)
@@ -183,6 +184,17 @@ def _check_outputs(settings: Settings, options: ImageOptions) -> str:
     if options.archive is not None and not options.archive.absolute().parent.is_dir():
         raise _unwritable(options.archive, os.strerror(errno.ENOENT))
     return running_engine(settings) if options.load else ""
+
+
+def _check_attestations(loaded: LoadedStack, options: ImageOptions) -> None:
+    """Check that signatures, which are attestations with keyless, are pushed. Raises UsageError."""
+    signing = loaded.stack.signing
+    if signing is not None and signing.keyless is not None and not options.attestations:
+        raise UsageError(
+            f"{loaded.path.name} has `signing: {{keyless: ...}}`, whose signatures are "
+            "attestations: `--no-attestations` would push unsigned images.",
+            hint="Omit `--no-attestations`, or set `signing: {key: ...}`.",
+        )
 
 
 def _check_dockerfiles(
@@ -290,7 +302,8 @@ async def _push(
         )
     hosts = {target.api: HostOptions(plain_http=options.plain_http)}
     async with RegistryClient(settings, plain_http=options.plain_http, hosts=hosts) as client:
-        if signer is not None:  # Before the push: a tag never names an unsigned image.
+        # Sign before the push: an identity that cannot sign pushes nothing.
+        if signer is not None:
             repository = client.repository(target, write=True)
             digest = image.root.digest
             attestations = await sign_attestations(repository, digest, attestations, signer)

@@ -89,8 +89,10 @@ def test_verify_rejects_signature_of_another_image(
     write(stack, server, sigstore.signing())
     stack.installation.environ |= sigstore.forge.github_job()
     signed = stack.build("web", "--push")["web"]
-    stack.write({"web/index.html": "changed\n"})
+    text = (stack.installation.folder / "lapwing.yaml").read_text()
+    stack.write({"web/index.html": "changed\n", "lapwing.yaml": text.partition("signing:")[0]})
     other = stack.build("web", "--push", "--no-attestations")["web"]
+    stack.write({"lapwing.yaml": text})
     for digest in server.referrers("team/web", signed["digest"]):
         manifest = server.manifest("team/web", digest)
         assert manifest is not None
@@ -130,6 +132,8 @@ def test_push_without_an_identity_token_is_refused_before_the_build(
     assert "The identity token of this job cannot be read" in failure
     failure = stack.fail("web", "--push", "--sign-key", "team.key")
     assert "A key cannot be used" in failure
+    failure = stack.fail("web", "--push", "--no-attestations")
+    assert "would push unsigned images" in failure
 
 
 @pytest.mark.parametrize("service", ["caUrls", "rekorTlogUrls", "tsaUrls"])
