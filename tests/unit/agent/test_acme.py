@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from acme import messages
@@ -61,3 +64,44 @@ def test_refused_order_names_domains_with_reason_and_next_step(
     if is_limited:
         wait = "Wait for the next attempt. An existing certificate stays in use."
         assert all(reason.endswith(wait) for reason in error.refused.values())
+
+
+@pytest.mark.parametrize("body", [b"[]", b'{"newNonce": []}', b'"text"', b"<html>"])
+def test_answer_that_is_not_of_acme_is_named(body: bytes, tmp_path: Path) -> None:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            url = f"http://127.0.0.1:{server.server_port}/directory"
+            order = acme.Order(url, "ops@example.com", NAMES, tmp_path / "key")
+            with pytest.raises(acme.CertificateError, match="gave no valid ACME answer") as failed:
+                acme.obtain(order, lambda _: None)
+        finally:
+            server.shutdown()
+            thread.join()
+    assert set(failed.value.refused) == set(NAMES)
+
+
+def test_error_in_the_publication_of_replies_is_not_blamed_on_the_authority(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It is logged with its traceback by the caller."""
+    client = Mock(new_order=lambda _: Mock(authorizations=[]))
+    monkeypatch.setattr(acme, "_client", lambda _: client)
+    order = acme.Order(LETS_ENCRYPT, "ops@example.com", NAMES, Path("key"))
+
+    def publish(replies: object) -> None:
+        if not published:
+            published.append(replies)
+            raise AttributeError("a mistake of ours")
+
+    published: list[object] = []
+    with pytest.raises(AttributeError, match="a mistake of ours"):
+        acme.obtain(order, publish)

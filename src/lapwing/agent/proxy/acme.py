@@ -6,9 +6,10 @@ for each token, and returns when Envoy sends it. Everything here blocks: run it 
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -101,10 +102,13 @@ def obtain(order: Order, publish: Publish) -> bytes:
     key = create_key_pem()
     try:
         client = _client(order)
-        made = client.new_order(crypto_util.make_csr(key, list(order.names)))
+        request = crypto_util.make_csr(key, list(order.names))
+        with _parsing():
+            made = client.new_order(request)
         _answer(client, made, publish)
         deadline = datetime.datetime.now() + datetime.timedelta(seconds=TIMEOUT_S)  # noqa: DTZ005
-        signed = client.poll_and_finalize(made, deadline)
+        with _parsing():
+            signed = client.poll_and_finalize(made, deadline)
     except errors.ValidationError as error:
         failed = {a.body.identifier.value: _error_of(a.body) for a in error.failed_authzrs}
         raise CertificateError(
@@ -115,7 +119,7 @@ def obtain(order: Order, publish: Publish) -> bytes:
     except errors.TimeoutError as error:
         text = f"{order.authority} sent no certificate within {TIMEOUT_S:.0f} s."
         raise CertificateError(dict.fromkeys(order.names, text)) from error
-    except (errors.Error, requests.RequestException, ValueError, AttributeError) as error:
+    except (errors.Error, requests.RequestException, ValueError) as error:
         raise CertificateError(dict.fromkeys(order.names, _failure(order, error))) from error
     finally:
         publish({})
@@ -134,10 +138,12 @@ def _client(order: Order) -> ClientV2:
     trusted: Any = str(order.trusted) if order.trusted else True
     agent = f"lapwing/{__version__}"
     net = _network()(key, alg=ES256, user_agent=agent, verify_ssl=trusted)
-    made = client.ClientV2(client.ClientV2.get_directory(order.directory, net), net)
+    with _parsing():
+        made = client.ClientV2(client.ClientV2.get_directory(order.directory, net), net)
     wanted = messages.NewRegistration.from_data(email=order.email, terms_of_service_agreed=True)
     try:
-        made.new_account(wanted)
+        with _parsing():
+            made.new_account(wanted)
     except errors.ConflictError as known:
         net.account = messages.RegistrationResource(
             uri=known.location, body=messages.Registration()
@@ -174,7 +180,17 @@ def _answer(client: ClientV2, order: Any, publish: Publish) -> None:
     answers = [(c, *c.response_and_validation(client.net.key)) for c in open_]
     publish({c.chall.encode("token"): validation for c, _, validation in answers})
     for challenge, response, _ in answers:
-        client.answer_challenge(challenge, response)
+        with _parsing():
+            client.answer_challenge(challenge, response)
+
+
+@contextlib.contextmanager
+def _parsing() -> Iterator[None]:
+    """Raise ValueError for an answer of other JSON than the protocol has, which certbot trusts."""
+    try:
+        yield
+    except (AttributeError, LookupError, TypeError) as error:
+        raise ValueError(str(error)) from error
 
 
 def _refusal(order: Order, error: Any) -> CertificateError:
