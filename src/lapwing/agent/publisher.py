@@ -209,7 +209,7 @@ def virtual_hosts(
             hosts.append(VirtualHost(f"{name}/localhost", rest, _routes(state, users)))
         preview = _preview_host(state, f"{name}/preview", local, port)
         free = tuple(d for d in preview.domains if d not in owners and previewed.get(d) == name)
-        hosts.append(dataclasses.replace(preview, domains=free))
+        hosts.append(dataclasses.replace(preview, domains=free, is_preview=True))
         for host, target in _redirects(state).items():
             if owners[host] != name:
                 continue

@@ -65,7 +65,7 @@ async def envoy(home: Path, **options: object) -> AsyncIterator[Envoy]:
             preview = VirtualHost(
                 "d", ("preview.a.localhost",), routes, authority=f"a.localhost:{settings.port}"
             )
-            idle = VirtualHost("e", ("preview.b.localhost",), (), ("127.0.0.0/8",))
+            idle = VirtualHost("e", ("preview.b.localhost",), (), ("127.0.0.0/8",), is_preview=True)
             other = VirtualHost(
                 "c", ("other.localhost", "preview.c.localhost"), routes, ("192.0.2.0/24",)
             )

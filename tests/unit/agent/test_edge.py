@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import msgspec
@@ -11,7 +12,7 @@ from lapwing.agent import publisher
 from lapwing.agent import state as agent_state
 from lapwing.agent.basic_auth import check, problem, replace_removed, users_in
 from lapwing.agent.generations import switch, switch_back
-from lapwing.agent.proxy import provided_certificates
+from lapwing.agent.proxy import not_found, provided_certificates
 from lapwing.agent.proxy.model import Page, VirtualHost
 from lapwing.agent.publisher import domain_conflict
 from lapwing.agent.rollout import State
@@ -193,6 +194,19 @@ def test_maintenance_replaces_every_route_but_those_of_the_preview() -> None:
     assert preview.clients
     state.document = public()
     assert not hosts(state)["preview.app.example.com"].routes
+
+
+def test_only_the_preview_host_answers_that_there_is_no_deployment() -> None:
+    """Also in an environment with the name `preview`."""
+    state = served(public())
+    state.environment = "preview"
+    found = hosts(state)
+    for domain, text in (
+        ("app.example.com", not_found.UNKNOWN_PATH),
+        ("preview.app.example.com", not_found.NO_PREVIEW),
+    ):
+        [route] = not_found.other_paths(dataclasses.replace(found[domain], routes=()))
+        assert route["direct_response"]["body"]["inline_string"] == text
 
 
 def test_stopped_stack_has_the_maintenance_page_too() -> None:

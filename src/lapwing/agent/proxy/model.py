@@ -70,7 +70,8 @@ class VirtualHost:
     `clients` are the networks whose requests are accepted; empty: all. Replicas receive `authority`
     (a host name with a port), if it is set, in place of the first domain: as Host, X-Forwarded-Host
     and Origin. Requests are redirected to `redirect`, such a name, if it is set. `headers` change
-    those of redirects.
+    those of redirects. `is_preview`: there are routes only while a deployment is in progress or
+    paused.
     """
 
     name: str
@@ -80,6 +81,7 @@ class VirtualHost:
     authority: str | None = None
     redirect: str | None = None
     headers: tuple[HeaderChange, ...] = ()
+    is_preview: bool = False
 
 
 @dataclass(frozen=True, slots=True)

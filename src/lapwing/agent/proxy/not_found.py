@@ -21,7 +21,7 @@ def other_hosts() -> Json:
 
 def other_paths(host: VirtualHost) -> list[Json]:
     """Render the last route of a virtual host: for paths that no other route has."""
-    if not host.routes and host.name.endswith("/preview"):
+    if not host.routes and host.is_preview:
         return [_route(NO_PREVIEW)]
     return [] if any(r.prefix == "/" for r in host.routes) else [_route(UNKNOWN_PATH)]
 
