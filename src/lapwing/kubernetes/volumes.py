@@ -48,10 +48,11 @@ def _check_same_class(claim: Object | None, new: str) -> None:
     """Check that a claim, if it exists, has the storage class `new`, if any. Raises UsageError."""
     old = str(claim["spec"].get("storageClassName") or "") if claim else new
     if claim is not None and new and old != new:
+        fix = f"Write `storage_class: {old}` for" if old else "Remove `storage_class` of"
         raise UsageError(
             f"The volume {claim['metadata']['name']} has the storage class {old or '(none)'}, "
             f"which cannot be changed to {new}.",
-            hint=f"Write `storage_class: {old}` for this resource, or move the data: back it up, "
+            hint=f"{fix} this resource, or move the data: back it up, "
             "delete the StatefulSet and the claim, deploy, and restore. Nothing was changed.",
         )
 

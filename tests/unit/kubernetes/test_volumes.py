@@ -50,3 +50,18 @@ def test_another_class_of_a_volume_is_refused() -> None:
     api = cast(ApiClient, Mock(get=lambda _: claim))
     with pytest.raises(UsageError, match="has the storage class standard, which cannot be"):
         volumes.check(api, database("1Gi", "fast"), database("1Gi"))
+
+
+@pytest.mark.parametrize(
+    ("called", "hint"),
+    [
+        ("standard", "Write `storage_class: standard` for this resource, or move the data"),
+        (None, "Remove `storage_class` of this resource, or move the data"),
+    ],
+)
+def test_refused_class_names_what_to_write(called: str | None, hint: str) -> None:
+    spec = {"storageClassName": called} if called else {}
+    api = cast(ApiClient, Mock(get=lambda _: {"metadata": {"name": "data-db-0"}, "spec": spec}))
+    with pytest.raises(UsageError) as refused:
+        volumes.check(api, database("1Gi", "fast"), database("1Gi"))
+    assert str(refused.value.hint).startswith(hint)
