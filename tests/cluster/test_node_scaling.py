@@ -45,8 +45,14 @@ def test_autoscaler_adds_replicas_by_measured_cpu(
         assert shop.json("deploy", "-e", "node", "--yes")["outcome"] == "succeeded"
         assert replicas() == MAX
         ledger = client.stop()
+    # The pods of a new release are measured some seconds after it serves.
+    wait_until(lambda: uses_measured_cpu(shop), "the autoscaler uses measured CPU")
+    assert [(e.kind, e.failure, e.version) for e in ledger.failures] == []
+
+
+def uses_measured_cpu(shop: Shop) -> bool:
+    """Whether the autoscaler of the service has a valid metric."""
     path = f"/apis/autoscaling/v2/namespaces/{shop.namespace}/horizontalpodautoscalers/shop-api"
     conditions = shop.node.cluster.call("GET", path)["status"]["conditions"]
     [active] = [c for c in conditions if c["type"] == "ScalingActive"]
-    assert (active["status"], active["reason"]) == ("True", "ValidMetricFound")
-    assert [(e.kind, e.failure, e.version) for e in ledger.failures] == []
+    return (active["status"], active["reason"]) == ("True", "ValidMetricFound")

@@ -44,7 +44,7 @@ def test_held_deployment_is_promoted_after_confirmation(
         )
         return done.returncode, json.loads(done.stdout)
 
-    assert call("status")[0] == 2
+    assert call("status")[0] == 1
     deploy(api, place, "shop/api:v1", autoPromotionEnabled=False)
     deploy(api, place, "shop/api:v2", autoPromotionEnabled=False)
     status, shown = call("status")
@@ -61,4 +61,4 @@ def test_held_deployment_is_promoted_after_confirmation(
     wait_until(
         lambda: call("status")[1]["services"][0]["active"]["release"] == "api:v2", "v2 is active"
     )
-    assert call("abort")[0] == 2
+    assert call("abort")[0] == 1
