@@ -10,7 +10,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from lapwing.server import USER
-from lapwing.server.setup import HOME, SLICE_FILE, SLICE_FOLDER, SYSCTL, TOP, WRAPPER_FILE, Step
+from lapwing.server.setup import (
+    HOME,
+    SLICE_FILE,
+    SLICE_FOLDER,
+    SYSCTL,
+    TOP,
+    WRAPPER_FILE,
+    Step,
+    as_user,
+)
 
 GRACE_S = 60
 """How long processes may take to end after SIGTERM."""
@@ -33,12 +42,17 @@ for second in $(seq {GRACE_S}); do
   sleep 1
 done
 pkill -KILL -u {USER} || true"""
-_KEYS = f"""\
+_WITHOUT_KEYS = f"""\
+umask 077
 file={HOME}/.ssh/authorized_keys
 [ -e $file ] || exit 0
-grep -vF 'command="{WRAPPER_FILE} receive' $file > $file.new || true
-chown {USER}: $file.new && chmod 0600 $file.new && mv $file.new $file
+rm -f $file.new
+grep -vF 'command="{WRAPPER_FILE} receive' $file > $file.new || [ $? = 1 ]
+mv $file.new $file
 [ -s $file ] || rm $file"""
+_KEYS = f"""\
+id -u {USER} >/dev/null 2>&1 || exit 0
+{as_user(_WITHOUT_KEYS)}"""
 _PROGRAM = f"""\
 rm -rf {TOP} /etc/lapwing /etc/systemd/system/lapwing.service {SYSCTL}
 if id -u {USER} >/dev/null 2>&1; then

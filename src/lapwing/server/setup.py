@@ -196,11 +196,20 @@ def _packages(facts: Mapping[str, str]) -> list[Step]:
     return [Step(f"install {', '.join(missing)}", script)]
 
 
+def as_user(script: str) -> str:
+    """Return a script that runs another one as Lapwing's user, with the same standard input.
+
+    The user may replace each path in its home by a link: root must not write or chown there.
+    """
+    return f"runuser -u {USER} -- sh -ec {shlex.quote(script)}"
+
+
 def _user() -> Step:
     script = (
         f"id -u {USER} >/dev/null 2>&1 || "
         f"useradd --system --create-home --home-dir {HOME} --shell /bin/sh {USER}\n"
-        f"install -d -m 0700 -o {USER} -g {USER} {HOME} {HOME}/.ssh {HOME}/state\n"
+        f"install -d -m 0700 -o {USER} -g {USER} {HOME}\n"
+        f"{as_user(f'install -d -m 0700 {HOME}/.ssh {HOME}/state')}\n"
         f"install -d -m 0755 {TOP} /etc/lapwing"
     )
     return Step(f"create the user {USER}", script)
@@ -248,7 +257,9 @@ def allow(lines: Sequence[str]) -> Step:
     """
     file = f"{HOME}/.ssh/authorized_keys"
     script = f"""\
+umask 077
 touch {file}
+rm -f {file}.new
 while IFS= read -r line; do
   grep -qxF -e "$line" {file} && continue
   key=$(printf '%s\n' "$line" | awk '{{for (i = 1; i <= NF; i++) if ($i ~ /^AAAA/) print $i}}')
@@ -258,11 +269,11 @@ while IFS= read -r line; do
       exit 3 ;;
     esac
   fi
-  {{ grep -vF -e "$key" {file} || true; printf '%s\n' "$line"; }} > {file}.new
+  {{ grep -vF -e "$key" {file} || [ $? = 1 ]; printf '%s\n' "$line"; }} > {file}.new
   mv {file}.new {file}
 done
-chown {USER}:{USER} {file} && chmod 0600 {file}"""
-    return Step("allow SSH keys", script, "".join(f"{line}\n" for line in lines).encode())
+chmod 0600 {file}"""
+    return Step("allow SSH keys", as_user(script), "".join(f"{line}\n" for line in lines).encode())
 
 
 def key_line(key: str, only: str | None = None) -> str:

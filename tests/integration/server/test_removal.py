@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import pytest
 
+from lapwing.server import removal
 from tests.deployed import until
 from tests.integration.server.conftest import Laptop, make_key, version
 
+TRAP = "runuser -u lapwing -- ln -s /etc/shadow /var/lib/lapwing/.ssh/authorized_keys.new"
+"""What an application can prepare: root would write to the file that the link names."""
+OWNERS = "stat -c %U:%a /etc/shadow /var/lib/lapwing/.ssh"
 pytestmark = [pytest.mark.xdist_group("server"), pytest.mark.timeout(900)]
 
 
 def test_removed_server_keeps_its_data_and_can_be_set_up_again(deployed: Laptop) -> None:
     where, machine, serving = deployed.where, deployed.machine, version(deployed)
+    machine.run(f"{TRAP} && sha256sum /etc/shadow > /tmp/shadow.sha256")
     asked = where.run("server", "remove", "-e", "vps", status=2).stderr
     assert "stops    these environments: shop/" in asked
     assert "SSH keys of people and CI" in asked
@@ -35,8 +41,25 @@ def test_removed_server_keeps_its_data_and_can_be_set_up_again(deployed: Laptop)
     missing = where.run("server", "key", "-e", "vps", key, status=1).stderr
     assert "Lapwing is not installed on root@" in missing
     where.run("server", "remove", "-e", "vps", "--yes")  # As after an interruption.
+    machine.run(f"sha256sum --check --status /tmp/shadow.sha256 && {TRAP}")
     where.run("server", "setup", "-e", "vps")
+    machine.run("sha256sum --check --status /tmp/shadow.sha256")
+    assert machine.run(OWNERS).split() == ["root:640", "lapwing:700"]
     until(lambda: deployed.ask() == serving)
+
+
+def test_keys_stay_if_the_disk_is_full(deployed: Laptop) -> None:
+    """A disk of one page: it has no space for the new file."""
+    machine = deployed.machine
+    [step] = (step for step in removal.STEPS if step.title == "remove the SSH keys")
+    full = f"""\
+cd /var/lib/lapwing
+mount -t tmpfs -o size=4k,mode=0700,uid=$(id -u lapwing),gid=$(id -g lapwing) full .ssh
+trap 'umount .ssh' EXIT
+runuser -u lapwing -- sh -c 'echo of-another-program > .ssh/authorized_keys'
+! sh -ec {shlex.quote(step.script)} || exit 1
+cat .ssh/authorized_keys"""
+    assert machine.run(f"sh -ec {shlex.quote(full)}") == "of-another-program\n"
 
 
 def test_missing_program_and_refused_login_are_named(deployed: Laptop, tmp_path: Path) -> None:
