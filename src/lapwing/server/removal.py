@@ -22,7 +22,7 @@ from lapwing.server.setup import (
 )
 
 GRACE_S = 60
-"""How long processes may take to end after SIGTERM."""
+"""How long processes and containers may take to end after SIGTERM; Docker's default is 10 s."""
 LIST = f"""\
 cd {HOME}/state 2>/dev/null || exit 0
 echo "environments=$(ls -d environments/*/*/ 2>/dev/null \\
@@ -34,7 +34,8 @@ echo "size=$(du -sh {HOME} 2>/dev/null | cut -f 1)"
 _STOP = f"""\
 systemctl disable --now --quiet lapwing 2>/dev/null || true
 if command -v docker >/dev/null; then
-  docker ps -aq --filter label=dev.lapwing.home={HOME}/state | xargs -r docker stop >/dev/null
+  docker ps -aq --filter label=dev.lapwing.home={HOME}/state \\
+    | xargs -r docker stop -t {GRACE_S} >/dev/null
 fi
 pkill -TERM -u {USER} || true
 for second in $(seq {GRACE_S}); do

@@ -13,6 +13,12 @@ from tests.integration.server.conftest import Laptop, make_key, version
 
 TRAP = "runuser -u lapwing -- ln -s /etc/shadow /var/lib/lapwing/.ssh/authorized_keys.new"
 """What an application can prepare: root would write to the file that the link names."""
+DOCKER = """\
+#!/bin/sh
+echo "$*" >> /tmp/docker-calls
+case "$*" in "ps -aq "*) echo 0123abcd ;; esac
+"""
+"""Docker is not on the server: its command with one container, which records how it is called."""
 OWNERS = "stat -c %U:%a /etc/shadow /var/lib/lapwing/.ssh"
 pytestmark = [pytest.mark.xdist_group("server"), pytest.mark.timeout(900)]
 
@@ -26,7 +32,12 @@ def test_removed_server_keeps_its_data_and_can_be_set_up_again(deployed: Laptop)
     assert "keeps    /var/lib/lapwing (" in asked
     assert "nothing was changed" in asked
     assert deployed.ask() == serving
+    docker = machine.root / "usr/local/bin/docker"
+    docker.write_text(DOCKER)
+    docker.chmod(0o755)
     shown = where.run("server", "remove", "-e", "vps", "--yes").stderr
+    docker.unlink()
+    assert machine.run("grep ^stop /tmp/docker-calls") == "stop -t 60 0123abcd\n"
     assert "[1/3] stop the agent, services and databases" in shown
     assert "`userdel --remove lapwing`" in shown
     for path in ("/opt/lapwing", "/etc/lapwing", "/usr/local/bin/lapwing",
