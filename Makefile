@@ -85,7 +85,7 @@ docs: setup  ## Generate the reference pages and build the documentation site in
 	@$(BIN)/zensical build --strict --clean
 
 lock: setup  ## Resolve the dependencies again and write requirements.txt, also for servers
-	@$(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --no-header --group dev \
+	@$(BIN)/uv pip compile --quiet --generate-hashes --no-strip-extras --no-emit-index-url --no-header --group dev \
 	  --extra backup --extra build --extra design --extra keyless --extra machine pyproject.toml \
 	  -o requirements.txt
 	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header \

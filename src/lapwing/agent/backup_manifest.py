@@ -6,6 +6,7 @@ import msgspec
 
 from lapwing import __version__
 from lapwing.observed.status import LeftOut
+from lapwing.system.sanitize import escape_controls
 
 
 def archive_name(part: str, *, encrypted: bool) -> str:
@@ -40,7 +41,10 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
     def damaged_files(self) -> list[LeftOut]:
         """The damaged SQLite files: there is no data to restore in a copy of one."""
         reason = "a damaged SQLite file: the backup contains it as it is"
-        return [LeftOut(name=f"{self.name}/{file}", reason=reason) for file in self.damaged]
+        names = (
+            escape_controls(f"{self.name}/{file}").replace("\n", "\\n") for file in self.damaged
+        )
+        return [LeftOut(name=name, reason=reason) for name in names]
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):

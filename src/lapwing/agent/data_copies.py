@@ -60,7 +60,7 @@ class Tables:
         try:
             counts = _rows(file, name)
         except sqlite3.DatabaseError as error:
-            counts = None if error.sqlite_errorcode & 0xFF in _DAMAGED else {}
+            counts = None if _is_damage(error) else {}
         if counts is None:
             self.damaged.append(name)
         self.counts |= counts or {}
@@ -214,9 +214,14 @@ def _copy_sqlite(path: Path, to: Path) -> bool:
         to.unlink(missing_ok=True)
         if isinstance(error, BackupError):
             raise
-        if error.sqlite_errorcode & 0xFF in _DAMAGED:
+        if _is_damage(error):
             return False
         raise BackupError(f"{path} cannot be copied: {error}.") from error
+
+
+def _is_damage(error: sqlite3.Error) -> bool:
+    """Return whether a file is damaged: Python has no code for text that is not UTF-8."""
+    return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF in _DAMAGED
 
 
 def _is_sqlite(path: Path) -> bool:

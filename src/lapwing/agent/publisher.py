@@ -344,6 +344,7 @@ def _routes(
     """Return the routes of the services; `strict` are headers for https."""
     routes = []
     common = _edge(state, preview=preview).headers
+    shown = state.rollout.document if preview and state.rollout else None
     if not preview and (maintenance := _maintenance(state)):
         page = Page(maintenance.page, maintenance.retry_after)
         headers = header_changes({**SECURE, **strict}, common)
@@ -352,11 +353,9 @@ def _routes(
         chosen = state.of(service, "active")
         if preview:
             chosen = _candidates(state).get(service, chosen)
-        if chosen is None:
+        if chosen is None or (shown is not None and service not in shown.services):
             continue
-        spec = chosen.spec
-        if preview and state.rollout:
-            spec = state.rollout.document.services.get(service, spec)
+        spec = shown.services[service] if shown is not None else chosen.spec
         if spec.route is None:
             continue
         prefix = re.sub(r"(?<=.)/$", "", spec.route)

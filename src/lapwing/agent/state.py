@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import signal
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -104,6 +105,8 @@ class RolloutRecord(msgspec.Struct, kw_only=True):
 
 class ResourceProcess(msgspec.Struct, kw_only=True):
     """A server that the agent runs for a resource."""
+
+    stop_signal: int = signal.SIGTERM
 
     pid: int
     started: float

@@ -35,7 +35,7 @@ from lapwing.agent.resources.servers import Servers
 from lapwing.agent.rollout import Action
 from lapwing.agent.state import Generation, RolloutRecord
 from lapwing.agent.store import Store
-from lapwing.errors import JobError, LapwingError, ReplicaError, SmokeError
+from lapwing.errors import JobError, LapwingError, ProxyError, ReplicaError, SmokeError
 from lapwing.plan import host_names
 from lapwing.plan.model import JOB_TIMEOUT_S, Document, Service, Smoke
 from lapwing.stack.resource_reference import variable_of
@@ -311,7 +311,10 @@ class Steps:
         )
 
     async def _await_promotion(self, record: RolloutRecord) -> None:
-        await self._context.publisher.publish()  # The preview, also of settings alone.
+        try:  # The preview, also of settings alone.
+            await self._context.publisher.publish()
+        except ProxyError as error:  # Repeated later: Envoy may be starting.
+            self._store.problem = str(error)
         self._note(
             record, f"paused before the switch; preview: {self._preview(record.document).url}"
         )

@@ -46,12 +46,17 @@ async def run(launch: Launch, log: Path, timeout: float) -> str | None:
 
 
 async def stop(
-    identity: Identity, grace: float, mark: str | None = None, *, watched: bool = False
+    identity: Identity,
+    grace: float,
+    mark: str | None = None,
+    *,
+    watched: bool = False,
+    stop_signal: int = signal.SIGTERM,
 ) -> None:
     """Stop a process gracefully, with all that it started, then kill what is left.
 
-    Every process gets SIGTERM when its parent among them has exited or is a shell; the first one
-    at once. So a shell that stays does not keep the signal from its children, and a server that
+    Every process gets `stop_signal` when its parent among them has exited or is a shell; the first
+    one at once. So a shell that stays does not keep the signal from its children, and a server that
     ends its own children (a job queue with its pool) is not disturbed. All together have `grace`
     seconds. `mark` and `watched` are explained at `kill`.
     """
@@ -64,7 +69,7 @@ async def stop(
             due = parent is None or parent.name in SHELLS
             if due and member.identity not in signalled:
                 signalled.add(member.identity)
-                _send(member.identity, signal.SIGTERM)
+                _send(member.identity, signal.Signals(stop_signal))
         await asyncio.sleep(POLL_INTERVAL_S)
     if not alive(identity):
         await output_written(identity)

@@ -40,6 +40,8 @@ from lapwing.observed.status import Status
 from lapwing.plan.model import Resource, ResourceKind
 from lapwing.system import interrupts
 from lapwing.system.files import remove_tree
+from lapwing.system.process import bound_to_caller
+from lapwing.system.sanitize import escape_controls
 from lapwing.targets.base import DeployResult, Silent
 from lapwing.targets.machine import MachineTarget
 from lapwing.targets.machine_backups import interrupted_restore
@@ -242,7 +244,8 @@ def _check_rows(folder: Path, part: Part) -> str:
     """Compare the rows of SQLite files with those of the manifest. Raises BackupError."""
     tables = data_copies.tables(folder)
     if tables.damaged:
-        raise BackupError(f"Damaged SQLite files: {', '.join(tables.damaged)}.")
+        names = escape_controls(", ".join(tables.damaged))
+        raise BackupError(f"Damaged SQLite files: {names}.")
     found = tables.counts
     if found != part.counts:
         different = sorted(n for n in found | part.counts if found.get(n) != part.counts.get(n))
@@ -304,7 +307,7 @@ def _check_program(backups: Backups, part: Part, folder: Path) -> str:
             f"This version of Lapwing does not support {part.program}, the server of {part.name}."
         ) from error
     process = subprocess.Popen(
-        launch.arguments,
+        bound_to_caller(launch.arguments, launch.environ),
         env=dict(launch.environ),
         cwd=folder,
         stdin=subprocess.DEVNULL,
@@ -328,7 +331,7 @@ def _check_program(backups: Backups, part: Part, folder: Path) -> str:
                 password=password,
             )
             program_dumps.load(server, folder / dumps.FILE)
-        process.terminate()  # It writes its data.
+        process.send_signal(kinds.of(kind, part.program).stop_signal)  # It writes its data.
         process.wait(servers.STOP_GRACE_S)
     except subprocess.TimeoutExpired as error:
         raise BackupError(

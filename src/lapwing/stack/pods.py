@@ -36,7 +36,9 @@ class Toleration(KubernetesField):
         None, description="The effect of the taint. Default: all effects."
     )
     toleration_seconds: int | None = Field(
-        None, description="How long pods stay on a node that gets the taint, with `NoExecute`."
+        None,
+        le=2**63 - 1,
+        description="How long pods stay on a node that gets the taint, with `NoExecute`.",
     )
 
     @model_validator(mode="after")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,6 +30,7 @@ class Shop(Yard):
     """The stack. `ask` sends SQL to its database, by the URL that services get."""
 
     programs: Path
+    kind: str
 
     @property
     def url(self) -> str:
@@ -92,7 +94,7 @@ def shop(
     path = f"{programs}:{os.environ['PATH']}"
     with installation(tmp_path_factory.mktemp(kind), PATH=path) as where:
         yard = Shop(where)
-        yard.programs = programs
+        yard.programs, yard.kind = programs, kind
         yard.stack(more=MORE.replace("KIND", kind))
         file = where.folder / "lapwing.yaml"
         file.write_text(file.read_text().replace("route: /\n", "route: /\n    needs: [db]\n"))
@@ -116,7 +118,10 @@ def test_services_get_a_database_with_a_password(shop: Shop) -> None:
 def test_data_and_password_are_kept_after_down(shop: Shop) -> None:
     shop.ask("CREATE TABLE orders AS SELECT 42 AS number")
     url = shop.url
-    shop.where.run("down")
+    with socket.create_connection(("127.0.0.1", urlsplit(url).port)):
+        shop.where.run("down")  # A client does not delay it until the server is killed.
+    log = shop.where.run("logs", "db", "-n", "200").stdout
+    assert ("received fast shutdown request" in log) is (shop.kind == "postgres")
     shop.where.run("up")
     assert shop.url == url
     assert shop.ask("SELECT number FROM orders") == "42"
@@ -124,6 +129,10 @@ def test_data_and_password_are_kept_after_down(shop: Shop) -> None:
 
 def test_destroyed_database_is_restored_from_a_dump(shop: Shop) -> None:
     shop.ask("CREATE TABLE sales AS SELECT 500500 AS number")
+    if shop.kind == "mysql":
+        assert not shop.ask(
+            "CREATE TRIGGER t BEFORE INSERT ON sales FOR EACH ROW SET NEW.number = 1"
+        )
     shop.where.run("backup")
     assert shop.status()["backup"]["left_out"] == []
     assert " starts" in shop.where.run("backup", "verify").stdout

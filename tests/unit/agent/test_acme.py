@@ -81,7 +81,9 @@ def test_answer_that_is_not_of_acme_is_named(body: bytes, tmp_path: Path) -> Non
         try:
             url = f"http://127.0.0.1:{server.server_port}/directory"
             order = acme.Order(url, "ops@example.com", NAMES, tmp_path / "key")
-            with pytest.raises(acme.CertificateError, match="gave no valid ACME answer") as failed:
+            with pytest.raises(
+                acme.CertificateError, match="sent no valid ACME response"
+            ) as failed:
                 acme.obtain(order, lambda _: None)
         finally:
             server.shutdown()

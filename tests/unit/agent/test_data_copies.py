@@ -53,6 +53,14 @@ def test_damaged_sqlite_file_does_not_stop_the_backup(source: Path, tmp_path: Pa
     assert data_copies.tables(tmp_path / "copy") == Tables({"shop.db:sales": 2}, damaged)
 
 
+def test_table_whose_name_is_no_text_is_damage(source: Path, tmp_path: Path) -> None:
+    content = (source / "shop.db").read_bytes()
+    (source / "name.db").write_bytes(
+        content.replace(b"CREATE TABLE sales", b"CREATE TABLE s\xff\xfees")
+    )
+    assert copied(source, tmp_path / "copy").damaged == ["name.db"]
+
+
 def test_database_that_needs_its_application_is_copied_without_counts(
     source: Path, tmp_path: Path
 ) -> None:

@@ -405,6 +405,22 @@ def test_ports_are_distinct() -> None:
     assert generations.distinct_ports([], 2, lambda: 0) == [0, 0]
 
 
+@pytest.mark.parametrize(("old", "new"), [("api", "web"), ("web", "api")])
+def test_preview_has_no_service_that_the_deployment_removes(old: str, new: str) -> None:
+    """A renamed service has the same route, and a removal alone can be paused."""
+    running = {old: service(f"{old}-1", route="/")}
+    state = environment(generation(1, of=old, spec=running[old]), running=document(**running))
+    flight = rollout(document(**{new: service(f"{new}-2", route="/")}), state)
+    generations.create_candidates(state, flight, _ports(), 0.0)
+    [live, preview] = publisher.virtual_hosts([state])
+    assert [r.cluster for r in live.routes] == [f"shop/local/{old}/blue-1"]
+    assert [r.cluster for r in preview.routes] == [f"shop/local/{new}/blue-2"]
+    state.generations.pop()
+    rollout(document(), state).state = State.HOLDING
+    [live, preview] = publisher.virtual_hosts([state])
+    assert (len(live.routes), preview.routes) == (1, ())
+
+
 def test_new_host_names_are_served_during_their_rollout() -> None:
     api = service("api-1")
     state = environment(generation(1, spec=api), running=document(api=api))

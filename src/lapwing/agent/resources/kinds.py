@@ -8,6 +8,7 @@ password, if it can read one from a file or its environment (process lists show 
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -61,8 +62,8 @@ class Program:
     """A server program.
 
     `arguments(program, data, port)` starts it; `scheme` begins its URL. `login` is how it receives
-    a password; None if it has none. `creation(program)` are the commands that create its data,
-    if it does not create them when it starts.
+    a password; None if it has none. `creation(program, database)` are the commands that create its
+    data, if it does not create them when it starts. With `stop_signal` it ends its connections.
     """
 
     names: tuple[str, ...]
@@ -70,7 +71,8 @@ class Program:
     scheme: str
     probe: Probe
     login: Login | None = None
-    creation: Callable[[str], tuple[Creation, ...]] = lambda _: ()
+    creation: Callable[[str, str], tuple[Creation, ...]] = lambda _program, _database: ()
+    stop_signal: signal.Signals = signal.SIGTERM
 
 
 def _mongod(program: str, data: Path, port: int) -> tuple[str, ...]:
@@ -102,10 +104,11 @@ def _mysqld(program: str, data: Path, port: int) -> tuple[str, ...]:
 def _mysqld_start(program: str, data: str) -> tuple[str, ...]:
     # Source: MySQL Reference Manual 8.4, How to Run MySQL as a Normal User.
     root = ("--user=root",) if os.geteuid() == 0 else ()
-    return (program, "--no-defaults", f"--datadir={data}", *root)
+    # A binary log grows, and only an administrator may create functions with one.
+    return (program, "--no-defaults", f"--datadir={data}", "--disable-log-bin", *root)
 
 
-def _mysql_creation(program: str) -> tuple[Creation, ...]:
+def _mysql_creation(program: str, _: str) -> tuple[Creation, ...]:
     return (Creation((*_mysqld_start(program, "{data}"), "--initialize-insecure")),)
 
 
@@ -114,18 +117,18 @@ def _postgres(program: str, data: Path, port: int) -> tuple[str, ...]:
     return (program, "-D", str(data), *network)
 
 
-def _postgres_creation(program: str) -> tuple[Creation, ...]:
+def _postgres_creation(program: str, database: str) -> tuple[Creation, ...]:
     """Create the data by the `initdb` of the same version, and the database by a single process.
 
     Source: PostgreSQL documentation, initdb; postgres, Options for Single-User Mode.
     """
     initdb = str(Path(program).resolve().with_name("initdb"))
     login = ("-U", USER, "--auth=scram-sha-256", "--pwfile={password_file}")
+    default = "postgres"
+    alone = (program, "--single", "-D", "{data}", "-c", "exit_on_error=on", default)
     return (
         Creation((initdb, "-D", "{data}", *login, "--encoding=UTF8", "--locale=C")),
-        Creation(
-            (program, "--single", "-D", "{data}", "postgres"), 'CREATE DATABASE "{database}"\n'
-        ),
+        *([Creation(alone, 'CREATE DATABASE "{database}"\n')] if database != default else []),
     )
 
 
@@ -189,7 +192,13 @@ PROGRAMS: dict[ResourceKind, tuple[Program, ...]] = {
     "mysql": (Program(("mysqld",), _mysqld, "mysql", MYSQL_PROBE, MYSQL_LOGIN, _mysql_creation),),
     "postgres": (
         Program(
-            ("postgres",), _postgres, "postgres", POSTGRES_PROBE, Login(USER), _postgres_creation
+            ("postgres",),
+            _postgres,
+            "postgres",
+            POSTGRES_PROBE,
+            Login(USER),
+            _postgres_creation,
+            signal.SIGINT,
         ),
     ),
 }

@@ -9,7 +9,9 @@ Data of an earlier version stays without one: its services run with a URL that h
 
 from __future__ import annotations
 
+import signal
 import subprocess
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,29 +31,49 @@ LOGIN = "login"
 CONFIGURATION = "server.conf"
 ROOT_LOGIN = "root-login"
 """The login of the administrator of a database in a container."""
+CREATION_TIMEOUT_S = 300.0
+"""How long a server program may take to create its data."""
+_NEW = ".data-"
+"""The prefix of a folder with data that is being created."""
 COMPLETE = "complete"
 """The file beside the data that a container has created completely."""
 
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """How a server is started, and how its readiness is checked."""
+    """How a server is started, how its readiness is checked, and how it is stopped."""
 
     launch: Launch
     port: int
     probe: kinds.Probe
     password: str | None
+    stop_signal: int = signal.SIGTERM
+
+
+def prepare_data(settings: Settings, owner: Owner, resource: Resource) -> None:
+    """Create the data of a server program, with a password, if there is none.
+
+    It may take seconds. Raises ResourceError, SecretError, OSError.
+    """
+    assert resource.program is not None
+    folder = data_folder(settings, owner)
+    if not (folder / "data").exists():
+        required = kinds.of(resource.kind, resource.program).login is not None
+        password = password_for(settings, owner, required=required)
+        create_data(resource.kind, resource.program, folder, password, owner.stack)
 
 
 def prepare_program(settings: Settings, owner: Owner, resource: Resource) -> Server:
-    """Prepare a server program: its data folder, its password and its port."""
+    """Prepare the start of a server program whose data exists: its password and its port."""
     assert resource.program is not None
-    program = kinds.of(resource.kind, resource.program)
     folder = data_folder(settings, owner)
-    data = folder / "data"
-    required = program.login is not None and not data.exists()
-    password = password_for(settings, owner, required=required)
-    create_data(resource.kind, resource.program, folder, password, owner.stack)
+    password = password_for(settings, owner, required=False)
+    program = kinds.of(resource.kind, resource.program)
+    if password is None and program.creation(resource.program, owner.stack):
+        raise ResourceError(
+            f"{folder / LOGIN}, the version of the password of {owner.service}, is missing.",
+            hint="Restore the file, or the newest backup of the database.",
+        )
     port = _port(folder)
     launch, probe = launch_program(
         resource.kind,
@@ -62,23 +84,22 @@ def prepare_program(settings: Settings, owner: Owner, resource: Resource) -> Ser
         database=owner.stack,
         mark=f"{settings.home}|{owner}",
     )
-    return Server(launch, port, probe, password)
+    return Server(launch, port, probe, password, program.stop_signal)
 
 
 def create_data(
     kind: ResourceKind, path: str, folder: Path, password: str | None, database: str
 ) -> None:
-    """Create the `data` in a folder, if it is not there: completely or not at all.
+    """Create the new `data` in a folder: completely or not at all.
 
-    Raises ResourceError, KeyError if the program is not supported, OSError.
+    A command that continues after its agent was killed has another folder. Raises ResourceError,
+    KeyError if the program is not supported, OSError.
     """
-    data, new, file = folder / "data", folder / "data.new", folder / "password"
-    if data.exists():
-        return
-    remove_tree(new)
-    new.mkdir(mode=0o700)
+    for left in folder.glob(f"{_NEW}*"):
+        remove_tree(left)
+    new, file = Path(tempfile.mkdtemp(prefix=_NEW, dir=folder)), folder / "new-password"
     facts = {"data": str(new), "database": database, "password_file": str(file)}
-    commands = kinds.of(kind, path).creation(path)
+    commands = kinds.of(kind, path).creation(path, database)
     try:
         if commands:
             write_atomic(file, (password or "").encode())
@@ -86,7 +107,7 @@ def create_data(
             done = subprocess.run(
                 [word.format(**facts) for word in creation.arguments],
                 input=creation.given.format(**facts).encode(),
-                env=_environ(folder), cwd=folder,
+                env=environ(folder), cwd=folder, timeout=CREATION_TIMEOUT_S,
                 stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False,
             )  # fmt: skip
             if done.returncode:
@@ -96,12 +117,20 @@ def create_data(
                     detail=done.stdout.decode(errors="replace").strip()[-2000:],
                     hint=f"Fix the cause, or set {variable(folder.name)} to the URL of a server.",
                 )
+        new.rename(folder / "data")
+    except subprocess.TimeoutExpired as error:
+        raise ResourceError(
+            f"{Path(path).name} did not create the data of {folder.name} within "
+            f"{CREATION_TIMEOUT_S:.0f} s.",
+            hint="Run the command again when the machine is less busy.",
+        ) from error
     finally:
         file.unlink(missing_ok=True)
-    new.rename(data)
+        remove_tree(new)
 
 
-def _environ(folder: Path) -> dict[str, str]:
+def environ(folder: Path) -> dict[str, str]:
+    """Return the variables of a server program or its tools, with a folder as home."""
     return {
         "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
         "LANG": "C.UTF-8",
@@ -125,12 +154,12 @@ def launch_program(
     is not supported, OSError.
     """
     program, data = kinds.of(kind, path), folder / "data"
-    environ = {**_environ(folder), processes.MARK: mark}
+    variables = {**environ(folder), processes.MARK: mark}
     arguments = program.arguments(path, data, port)
     sent = b""
     if password is not None and program.login is not None:
         facts = {"password": password, "database": database}
-        environ |= {k: v.format(**facts) for k, v in program.login.environ.items()}
+        variables |= {k: v.format(**facts) for k, v in program.login.environ.items()}
         sent = program.login.greeting.encode()
         if program.login.configuration is not None:
             file, text = folder / CONFIGURATION, program.login.configuration.format(**facts)
@@ -139,7 +168,7 @@ def launch_program(
             option = program.login.option
             arguments = (*arguments, f"{option}{file}") if option else (first, str(file), *others)
     probe = kinds.Probe(sent + program.probe.sent, program.probe.expected)
-    return Launch(arguments, environ, data), probe
+    return Launch(arguments, variables, data), probe
 
 
 def prepare_container(settings: Settings, owner: Owner, resource: Resource, fresh: bool) -> Server:

@@ -10,13 +10,13 @@ PostgreSQL documentation, pg_dump and pg_restore.
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from lapwing.agent.resources import launches
 from lapwing.agent.resources.kinds import USER
 from lapwing.errors import BackupError
 from lapwing.plan.model import Resource
@@ -26,7 +26,7 @@ SYSTEM = ("--nsExclude=admin.*", "--nsExclude=config.*")
 """The databases of mongod with users and sessions: they are not loaded into another server."""
 MAX_MESSAGE_CHARS = 1000
 _SERVER = ("--host=127.0.0.1", "--port={port}")
-_MYSQL = ("--defaults-extra-file={options}", *_SERVER)
+_MYSQL = ("--defaults-file={options}", *_SERVER)
 _POSTGRES = (*_SERVER, f"--username={USER}", "--dbname={database}")
 
 
@@ -143,12 +143,14 @@ def _run(
         "file": file,
     }
     login = f'[client]\nuser={USER}\npassword="{server.password}"\n'
+    variables = {**launches.environ(file.parent), "PGPASSWORD": server.password or ""}
     try:
-        write_atomic(options, login.encode())
+        if any("{options}" in word for word in command):
+            write_atomic(options, login.encode())
         with file.open("rb") as given:
             done = subprocess.run(
                 [tool, *(word.format(**facts) for word in command[1:])],
-                env={**os.environ, "PGPASSWORD": server.password or ""},
+                env=variables,
                 stdin=given, stdout=stdout, stderr=subprocess.PIPE, check=False,
             )  # fmt: skip
     finally:

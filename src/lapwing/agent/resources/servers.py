@@ -60,6 +60,7 @@ class Servers:
         self._records = records
         self._settings = settings
         self._writer = writer
+        self._creator = FileWriter()  # Separate, because new data may take long.
         self._containers = containers
         self._owner = owner
         self._changed = changed
@@ -111,7 +112,8 @@ class Servers:
         if record.container is not None:
             await self._containers.stop(_identity(record), mark, STOP_GRACE_S)
         else:
-            await termination.stop(_identity(record), STOP_GRACE_S, mark)
+            signal = record.stop_signal
+            await termination.stop(_identity(record), STOP_GRACE_S, mark, stop_signal=signal)
 
     def unwatch_all(self) -> None:
         """Stop watching, and leave every server running."""
@@ -185,6 +187,7 @@ class Servers:
             await self._end(owner, record)
             record = None
         if wanted is None:
+            await self._creator.run(launches.prepare_data, self._settings, owner, resource)
             server = await self._writer.run(
                 launches.prepare_program, self._settings, owner, resource
             )
@@ -216,6 +219,7 @@ class Servers:
             port=server.port,
             boot=boot_id(),
             container=container,
+            stop_signal=server.stop_signal,
         )
         file = launches.data_folder(self._settings, owner) / RECORD
         try:
