@@ -95,6 +95,7 @@ class MachineTarget:
             )
         loaded = self.file.load(self.ref.environment)
         self._check_folder()
+        sources.wanted_services(loaded, request.services)  # A wrong name starts nothing.
         if not request.dry_run:
             local_agent.begin(self.settings)  # It starts during the build.
         for attempt in range(1, ATTEMPTS + 1):

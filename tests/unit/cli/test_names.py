@@ -97,6 +97,7 @@ def test_unknown_service(
     assert found.out == ""
     assert "There is no service `wbe` in " in found.err
     assert "Did you mean `web`? Known services: api, web" in found.err
+    assert not (folder / "home/agent").exists()
 
 
 def test_service_without_output_has_no_log_yet(
