@@ -13,6 +13,18 @@ from lapwing.stack.quantities import HOST_ADDRESS, show_duration
 from lapwing.stack.release_rules import registry_violations
 from lapwing.stack.source import KeyPath, Violation
 
+SYSTEM_DATABASES = {
+    "mongodb": ("admin", "config", "local"),
+    "mysql": ("mysql", "sys"),
+    "postgres": ("template0", "template1"),
+}
+"""Databases of a server with its users and settings, among the possible names of a stack.
+
+Dumps omit them, and a restore of one would replace users. Sources: MongoDB manual, System
+Collections; MySQL Reference Manual 8.4, The mysql System Schema; PostgreSQL documentation,
+Template Databases.
+"""
+
 
 def check_host(stack: Stack, environment: Environment) -> Iterator[Violation]:
     """`host` is the address of a server, for `target: machine`; `local` is this machine."""
@@ -243,6 +255,15 @@ def check_database_images(stack: Stack, _: Environment) -> Iterator[Violation]:
                 message = f"`image` and `{key}` of a resource (`{name}`) exclude each other."
                 hint = f"Remove `{key}`, or `image`."
                 yield Violation(message, ("resources", name, key), hint, key=True)
+
+
+def check_database_names(stack: Stack, _: Environment) -> Iterator[Violation]:
+    """The name of the stack, which its databases get, is none that the server uses itself."""
+    for name, resource in stack.resources.items():
+        if stack.stack in SYSTEM_DATABASES.get(resource.kind, ()):
+            message = f"`{stack.stack}` is a database of the {resource.kind} server itself."
+            hint = f"Rename the stack: `{name}` gets a database with its name."
+            yield Violation(message, ("stack",), hint)
 
 
 def check_accepted_vulnerabilities(stack: Stack, _: Environment) -> Iterator[Violation]:

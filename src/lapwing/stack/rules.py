@@ -64,6 +64,7 @@ RULES: tuple[Rule, ...] = (
     pod_rules.check_pods,
     *managed_rules.RULES,
     environment_rules.check_database_images,
+    environment_rules.check_database_names,
     environment_rules.check_accepted_vulnerabilities,
     environment_rules.check_signing,
     *release_rules.RULES,
