@@ -61,25 +61,21 @@ class Tool:
     load: str
 
 
+_MONGORESTORE = shlex.join(program_dumps.MONGORESTORE)
 TOOLS: dict[ResourceKind, Tool] = {
     "mongodb": Tool(
         dump=_MONGODB.format("mongodump --archive"),
-        load=_MONGODB.format(
-            f"mongorestore --archive={images.SECRETS}/{FILE} --stopOnError "
-            + shlex.join(program_dumps.SYSTEM)
-        ),
+        load=_MONGODB.format(f"mongorestore --archive={images.SECRETS}/{FILE} {_MONGORESTORE}"),
     ),
     "mysql": Tool(
         dump=_MYSQL.format(
-            f"mysqldump {_OPTIONS} --single-transaction --routines --events --no-tablespaces "
-            '--set-gtid-purged=OFF "$MYSQL_DATABASE"'
+            f'mysqldump {_OPTIONS} {shlex.join(program_dumps.MYSQLDUMP)} "$MYSQL_DATABASE"'
         ),
         load=_MYSQL.format(f'mysql {_OPTIONS} "$MYSQL_DATABASE" <{images.SECRETS}/{FILE}'),
     ),
     "postgres": Tool(
-        dump=f"{_LOGIN}exec pg_dump -Fc {_USER}",
-        # A dump contains no roles: owners and privileges of other roles would stop the load.
-        load=f"{_LOGIN}exec pg_restore --exit-on-error --no-owner --no-privileges {_USER} "
+        dump=f"{_LOGIN}exec pg_dump {shlex.join(program_dumps.PG_DUMP)} {_USER}",
+        load=f"{_LOGIN}exec pg_restore {shlex.join(program_dumps.PG_RESTORE)} {_USER} "
         f"{images.SECRETS}/{FILE}",
     ),
 }

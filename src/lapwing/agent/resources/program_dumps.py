@@ -22,8 +22,14 @@ from lapwing.errors import BackupError
 from lapwing.plan.model import Resource
 from lapwing.system.files import write_atomic
 
-SYSTEM = ("--nsExclude=admin.*", "--nsExclude=config.*")
-"""The databases of mongod with users and sessions: they are not loaded into another server."""
+# The databases of mongod with users and sessions are not loaded into another server.
+MONGORESTORE = ("--stopOnError", "--nsExclude=admin.*", "--nsExclude=config.*")
+MYSQLDUMP = (
+    "--single-transaction", "--routines", "--events", "--no-tablespaces", "--set-gtid-purged=OFF",
+)  # fmt: skip
+PG_DUMP = ("--format=custom",)
+# A dump contains no roles: owners and privileges of other roles would stop the load.
+PG_RESTORE = ("--exit-on-error", "--no-owner", "--no-privileges")
 MAX_MESSAGE_CHARS = 1000
 _SERVER = ("--host=127.0.0.1", "--port={port}")
 _MYSQL = ("--defaults-file={options}", *_SERVER)
@@ -46,26 +52,20 @@ class Tools:
 TOOLS = {
     "mongod": Tools(
         dump=("mongodump", *_SERVER, "--archive"),
-        load=("mongorestore", *_SERVER, "--archive={file}", "--stopOnError", *SYSTEM),
+        load=("mongorestore", *_SERVER, "--archive={file}", *MONGORESTORE),
         package="the MongoDB Database Tools",
     ),
     "mysqld": Tools(
-        dump=(
-            "mysqldump", *_MYSQL, "--single-transaction", "--routines", "--events",
-            "--no-tablespaces", "--set-gtid-purged=OFF", "{database}",
-        ),
+        dump=("mysqldump", *_MYSQL, *MYSQLDUMP, "{database}"),
         load=("mysql", *_MYSQL, "{database}"),
         package="the client programs of MySQL",
     ),
     "postgres": Tools(
-        dump=("pg_dump", "--format=custom", *_POSTGRES),
-        # A dump contains no roles: owners and privileges of other roles would stop the load.
-        load=(
-            "pg_restore", "--exit-on-error", "--no-owner", "--no-privileges", *_POSTGRES, "{file}",
-        ),
+        dump=("pg_dump", *PG_DUMP, *_POSTGRES),
+        load=("pg_restore", *PG_RESTORE, *_POSTGRES, "{file}"),
         package="the client programs of PostgreSQL",
     ),
-}  # fmt: skip
+}
 """The tools by the name of the server program; others are copied by their files or a snapshot."""
 
 
