@@ -326,7 +326,7 @@ class Engine:
             raise self._unreachable(error) from error
 
     def _unreachable(self, error: httpx.TransportError) -> EngineUnreachableError:
-        if self.socket.exists() and not os.access(self.socket, os.W_OK):
+        if _is_denied(error):
             return EngineUnreachableError(
                 f"Permission denied for the socket of the container engine: {self.socket}.",
                 hint="Add your user to the group `docker` (`sudo usermod -aG docker $USER`), log "
@@ -337,6 +337,13 @@ class Engine:
             f"The container engine at {self.socket} is not running ({reason}).",
             hint="Start it: `systemctl start docker`, or `systemctl --user start podman.socket`.",
         )
+
+
+def _is_denied(error: BaseException | None) -> bool:
+    """Return whether the cause of an error is a missing permission, also for a folder."""
+    while error is not None and not isinstance(error, PermissionError):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 def frames(data: bytes) -> tuple[list[tuple[int, bytes]], bytes]:
