@@ -63,13 +63,17 @@ def shared_project_of(stack: Stack) -> str:
     return next((c.shared_project for c in clouds if c.shared_project), f"{stack.stack}-shared")
 
 
-def created_registry_of(stack: Stack) -> str | None:
-    """Return the registry that `lapwing infra` creates, as HOST/FOLDER; None without a cloud.
+def registry_of(stack: Stack, environment: Environment) -> str | None:
+    """Return where images of services are, as HOST/FOLDER; None if it is not set.
 
-    It is in the region of the first environment with a cloud.
+    It is the one of the environment, of the stack, or in a cloud the one that `lapwing infra`
+    creates, in the region of the first environment with a cloud.
     """
-    region = next((e.cloud.region for e in stack.environments.values() if e.cloud), None)
-    return f"{region}-docker.pkg.dev/{shared_project_of(stack)}/images" if region else None
+    found = environment.registry or stack.registry
+    if found is not None or environment.cloud is None:
+        return found
+    region = next(e.cloud.region for e in stack.environments.values() if e.cloud)
+    return f"{region}-docker.pkg.dev/{shared_project_of(stack)}/images"
 
 
 _VERSIONS = {

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 from lapwing.errors import did_you_mean
-from lapwing.stack.cloud import PROJECT_ID, REGION, gcp_regions, is_managed, project_of
+from lapwing.stack.cloud import PROJECT_ID, REGION, gcp_regions, is_managed, project_of, registry_of
 from lapwing.stack.environment import Backup, Environment
 from lapwing.stack.model import Stack
 from lapwing.stack.quantities import HOST_ADDRESS, show_duration
@@ -258,10 +258,10 @@ def check_database_images(stack: Stack, _: Environment) -> Iterator[Violation]:
 
 
 def check_database_names(stack: Stack, _: Environment) -> Iterator[Violation]:
-    """The name of the stack, which its databases get, is none that the server uses itself."""
+    """The name of the stack, which its databases get, is not that of a system database."""
     for name, resource in stack.resources.items():
         if stack.stack in SYSTEM_DATABASES.get(resource.kind, ()):
-            message = f"`{stack.stack}` is a database of the {resource.kind} server itself."
+            message = f"`{stack.stack}` is a system database of {resource.kind} servers."
             hint = f"Rename the stack: `{name}` gets a database with its name."
             yield Violation(message, ("stack",), hint)
 
@@ -310,14 +310,9 @@ def built_images(stack: Stack, name: str, environment: Environment) -> Iterator[
     names = stack.services_without_image
     if environment.target != "kubernetes" or not names:
         return
-    services, registry = ", ".join(names), environment.registry or stack.registry
+    services, registry = ", ".join(names), registry_of(stack, environment)
     if registry is not None:
         yield f"In `{name}`: images of {services} are built from source and pushed to {registry}."
-    elif environment.uses_argo_cd:
-        yield (
-            f"In `{name}`: no image of {services} can be built, because `registry` is not set. "
-            "Set it, or name images with `image:` or --image."
-        )
     else:
         yield (
             f"In `{name}`: images of {services} are built from source and loaded into a cluster of "

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from lapwing.errors import Location, Problem, StackFileError, UsageError, check_name
 from lapwing.stack import source
-from lapwing.stack.cloud import created_registry_of
+from lapwing.stack.cloud import registry_of
 from lapwing.stack.overlays import overlay
 from lapwing.stack.source import ACCESS_KEYS, Source
 
@@ -58,13 +58,8 @@ class LoadedStack:
 
     @property
     def registry(self) -> str | None:
-        """Where images of services are, as HOST/FOLDER.
-
-        It is the one of the environment, of the stack, or in a cloud the one that `lapwing infra`
-        creates.
-        """
-        created = created_registry_of(self.stack) if self.settings.cloud else None
-        return self.settings.registry or self.stack.registry or created
+        """Where images of services are, as HOST/FOLDER; None if it is not set."""
+        return registry_of(self.stack, self.settings)
 
     @property
     def basic_auth(self) -> list[str]:

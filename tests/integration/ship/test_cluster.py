@@ -114,6 +114,20 @@ def test_failed_push_commits_nothing(tmp_path: Path) -> None:
     assert desired(place, "document.json") == ""
 
 
+def test_without_a_registry_every_way_to_an_image_is_named(place: Installation) -> None:
+    text = (place.folder / "lapwing.yaml").read_text()
+    text = text.replace("registry:", "x-registry:")
+    place.write({"lapwing.yaml": text})
+    notes = " ".join(place.json("check")["notes"])
+    assert "pushed to europe-west1-docker.pkg.dev/shop-shared/images." in notes
+    place.write({"lapwing.yaml": text[: text.index("    cloud:")]})
+    error = place.json("render", "-e", "production", "-o", "out", status=2)["error"]
+    assert "Set `registry: HOST/FOLDER` in lapwing.yaml" in error["hint"]
+    assert "--image web=" in error["hint"]
+    notes = " ".join(place.json("check")["notes"])
+    assert "For any other cluster, set `registry`." in notes
+
+
 def test_render_builds_nothing_and_names_the_way_to_an_image(place: Installation) -> None:
     error = place.json("render", "-e", "production", "-o", "out", status=2)["error"]
     assert error["message"] == "No image is given for: web, docs."
