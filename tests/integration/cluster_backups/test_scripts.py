@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
 import shutil
 import socket
 import subprocess
@@ -140,6 +141,33 @@ def test_dump_is_repeated_if_its_first_connection_is_refused(
     refuser.start()
     assert Pods(folder, "redis", "pvc://nas", "", port).back_up().stack == "shop"
     refuser.join()
+
+
+def test_cut_dump_is_no_backup(folder: Path, redis: tuple[int, list[str]]) -> None:
+    """The connection is lost each time; what was received begins like a whole dump."""
+    port, client = redis
+    fill = "for i = 1, 20000 do redis.call('set', 'key' .. i, i) end"
+    subprocess.run([*client, "eval", fill, "0"], check=True, capture_output=True)
+    server = socket.create_server(("127.0.0.1", 0))
+
+    def cut(one: socket.socket) -> None:
+        with one, socket.create_connection(("127.0.0.1", port)) as other:
+            ends, left = {one: other, other: one}, 2**16
+            while left > 0:
+                for source in select.select(list(ends), [], [])[0]:
+                    data = source.recv(2**12)
+                    left -= len(data) if source is other else 0
+                    ends[source].sendall(data)
+
+    def cut_all() -> None:
+        with contextlib.suppress(OSError):  # The server is closed.
+            while True:
+                cut(server.accept()[0])
+
+    threading.Thread(target=cut_all, daemon=True).start()
+    with pytest.raises(RuntimeError):
+        Pods(folder, "redis", "pvc://nas", "", server.getsockname()[1]).back_up()
+    server.close()
 
 
 def test_backups_on_a_volume(folder: Path, redis: tuple[int, list[str]]) -> None:
