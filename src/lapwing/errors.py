@@ -7,7 +7,7 @@ exit status. Only `lapwing.cli.output` formats errors. A traceback is a bug of L
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
@@ -384,6 +384,14 @@ class QuotaError(ClusterError):
     """A quota or a limit of the cluster is exceeded."""
 
     code = "quota"
+
+
+def causes(error: BaseException) -> Iterator[BaseException]:
+    """Yield an error, then its cause, and so on to the innermost one."""
+    found: BaseException | None = error
+    while found is not None:
+        yield found
+        found = found.__cause__ or found.__context__
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str | None:

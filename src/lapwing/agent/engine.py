@@ -18,7 +18,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lapwing.errors import EngineError, EngineUnreachableError
+from lapwing.errors import EngineError, EngineUnreachableError, causes
 
 if TYPE_CHECKING:
     import httpx
@@ -326,7 +326,8 @@ class Engine:
             raise self._unreachable(error) from error
 
     def _unreachable(self, error: httpx.TransportError) -> EngineUnreachableError:
-        if _is_denied(error):
+        # The permission of a folder may be missing, too.
+        if any(isinstance(each, PermissionError) for each in causes(error)):
             return EngineUnreachableError(
                 f"Permission denied for the socket of the container engine: {self.socket}.",
                 hint="Add your user to the group `docker` (`sudo usermod -aG docker $USER`), log "
@@ -337,13 +338,6 @@ class Engine:
             f"The container engine at {self.socket} is not running ({reason}).",
             hint="Start it: `systemctl start docker`, or `systemctl --user start podman.socket`.",
         )
-
-
-def _is_denied(error: BaseException | None) -> bool:
-    """Return whether the cause of an error is a missing permission, also for a folder."""
-    while error is not None and not isinstance(error, PermissionError):
-        error = error.__cause__ or error.__context__
-    return error is not None
 
 
 def frames(data: bytes) -> tuple[list[tuple[int, bytes]], bytes]:

@@ -21,7 +21,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lapwing.errors import KeylessError
+from lapwing.errors import KeylessError, causes
 from lapwing.registry.signature import STATEMENT_TYPE, Verifier, parse_statement
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class Identity:
 
     @property
     def kind(self) -> str:
-        """What messages call it."""
+        """The word for it in messages."""
         return "identity"
 
     def open_bundle(self, content: bytes, digest: str) -> Mapping[str, Any] | None:
@@ -196,6 +196,5 @@ def _bundle_verifier(trusted_root: Path | None) -> BundleVerifier:
 
 def _reason(error: BaseException) -> str:
     """Return the message of an error, or of its cause: some of the library have none."""
-    if not str(error) and error.__cause__ is not None:
-        return _reason(error.__cause__)
-    return (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
+    text = next(filter(None, map(str, causes(error))), type(error).__name__)
+    return text.splitlines()[0].rstrip(".")

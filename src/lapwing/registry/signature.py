@@ -46,7 +46,7 @@ class Verifier(Protocol):
 
     @property
     def kind(self) -> str:
-        """What messages call it."""
+        """The word for it in messages."""
 
     def open_bundle(self, content: bytes, digest: str) -> Mapping[str, Any] | None:
         """Return the statement in a bundle, if it is validly signed and about the digest."""
@@ -75,7 +75,7 @@ class PublicKey:
 
     @property
     def kind(self) -> str:
-        """What messages call it."""
+        """The word for it in messages."""
         return "key"
 
     @property

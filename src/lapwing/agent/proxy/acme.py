@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from lapwing import __version__
-from lapwing.errors import LapwingError
+from lapwing.errors import LapwingError, causes
 from lapwing.system.files import write_atomic
 from lapwing.system.x509 import create_key_pem
 
@@ -226,11 +226,8 @@ def _reason(order: Order, what: str, error: Any) -> str:
 def _failure(order: Order, error: BaseException) -> str:
     """Return why the authority cannot be used, and the next step."""
     cause = None
-    seen: BaseException | None = error
-    while seen is not None:  # The innermost error of the system is the cause.
-        found = getattr(seen, "verify_message", None) or getattr(seen, "strerror", None)
-        cause = found or cause
-        seen = seen.__cause__ or seen.__context__
+    for each in causes(error):  # The innermost error of the system is the cause.
+        cause = getattr(each, "verify_message", None) or getattr(each, "strerror", None) or cause
     check = f"Check `directory` in `tls: {{acme: ...}}` ({order.directory})"
     if cause is None:
         return f"{order.authority} sent no valid ACME response. {check}."
