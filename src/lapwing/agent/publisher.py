@@ -37,7 +37,7 @@ from lapwing.agent.state import EnvironmentState, Generation
 from lapwing.desired.secrets import SecretStore
 from lapwing.errors import ProxyUnreachableError
 from lapwing.plan import host_names
-from lapwing.plan.model import Certificate, Document, Edge, Maintenance
+from lapwing.plan.model import Certificate, Document, Edge, Maintenance, preview_of
 from lapwing.render.envoy import SECURE, header_changes
 from lapwing.settings import DEFAULT_PORT
 
@@ -246,9 +246,9 @@ def _preview_host(
     if document is None and _maintenance(state):
         document = state.document
     if document is None:
-        return VirtualHost(name, tuple(f"preview.{d}" for d in known), (), local)
+        return VirtualHost(name, tuple(map(preview_of, known)), (), local)
     shown = document.domains[:1]
-    domains = tuple(f"preview.{d}" for d in dict.fromkeys((*shown, *known)))
+    domains = tuple(map(preview_of, dict.fromkeys((*shown, *known))))
     host = authority(shown[0], port) if shown else None
     return VirtualHost(name, domains, _routes(state, preview=True), local, host)
 

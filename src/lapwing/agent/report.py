@@ -23,7 +23,7 @@ from lapwing.observed.status import (
     SlotStatus,
     Status,
 )
-from lapwing.plan.model import Document, Resource, Schedule, Service
+from lapwing.plan.model import Document, Resource, Schedule, Service, preview_of
 
 
 def status(state: EnvironmentState, port: int, problem: str | None) -> Status:
@@ -179,5 +179,5 @@ def _rollout(state: EnvironmentState, port: int) -> RolloutStatus | None:
         services=changed,
         outcome=flight.outcome,
         reason=flight.reason,
-        preview=f"https://{authority(f'preview.{domains[0]}', port)}" if domains else None,
+        preview=f"https://{authority(preview_of(domains[0]), port)}" if domains else None,
     )

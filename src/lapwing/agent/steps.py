@@ -37,7 +37,7 @@ from lapwing.agent.state import Generation, RolloutRecord
 from lapwing.agent.store import Store
 from lapwing.errors import JobError, LapwingError, ProxyError, ReplicaError, SmokeError
 from lapwing.plan import host_names
-from lapwing.plan.model import JOB_TIMEOUT_S, Document, Service, Smoke
+from lapwing.plan.model import JOB_TIMEOUT_S, Document, Service, Smoke, preview_of
 from lapwing.stack.resource_reference import variable_of
 
 WATCH_INTERVAL_S = 0.1
@@ -306,7 +306,7 @@ class Steps:
         return checks.Preview(
             address=settings.own_address(),
             port=settings.port,
-            host=f"preview.{document.domains[0]}",
+            host=preview_of(document.domains[0]),
             authority=settings.certificates / "ca.pem",
         )
 

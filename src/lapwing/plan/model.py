@@ -439,7 +439,12 @@ class Document(Struct, frozen=True, kw_only=True):
     @property
     def with_previews(self) -> tuple[str, ...]:
         """Its host names, and those of the previews of its domains."""
-        return (*self.hosts, *(f"preview.{domain}" for domain in self.domains))
+        return (*self.hosts, *map(preview_of, self.domains))
+
+
+def preview_of(domain: str) -> str:
+    """Return the host name of the preview of a domain."""
+    return f"preview.{domain}"
 
 
 def public_hosts(hosts: Iterable[str]) -> tuple[str, ...]:

@@ -31,6 +31,7 @@ from lapwing.plan.model import (
     Resource,
     ResourceContainer,
     SecretVersion,
+    preview_of,
     public_hosts,
 )
 from lapwing.settings import Settings
@@ -155,7 +156,7 @@ def _check_host_names(
         if document and is_served and document.target == "machine":
             served.append(("/".join(key), document))
     domains = make.domains(loaded)
-    names = {*domains, *loaded.settings.redirects, *(f"preview.{d}" for d in domains)}
+    names = {*domains, *loaded.settings.redirects, *map(preview_of, domains)}
     if (conflict := host_names.find_conflict(names, served)) is not None:
         problems.append(host_names.conflict_error(*conflict))
 
