@@ -6,7 +6,7 @@ import msgspec
 
 from lapwing import __version__
 from lapwing.observed.status import LeftOut
-from lapwing.system.sanitize import escape_controls
+from lapwing.system.sanitize import escape_name
 
 
 def archive_name(part: str, *, encrypted: bool) -> str:
@@ -41,9 +41,7 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
     def damaged_files(self) -> list[LeftOut]:
         """The damaged SQLite files: there is no data to restore in a copy of one."""
         reason = "a damaged SQLite file: the backup contains it as it is"
-        names = (
-            escape_controls(f"{self.name}/{file}").replace("\n", "\\n") for file in self.damaged
-        )
+        names = (escape_name(f"{self.name}/{file}") for file in self.damaged)
         return [LeftOut(name=name, reason=reason) for name in names]
 
 

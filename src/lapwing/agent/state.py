@@ -106,8 +106,6 @@ class RolloutRecord(msgspec.Struct, kw_only=True):
 class ResourceProcess(msgspec.Struct, kw_only=True):
     """A server that the agent runs for a resource."""
 
-    stop_signal: int = signal.SIGTERM
-
     pid: int
     started: float
     port: int
@@ -115,6 +113,8 @@ class ResourceProcess(msgspec.Struct, kw_only=True):
     """The boot in which it was started: later, its process id may be that of another process."""
     container: ResourceContainer | None = None
     """How it was started, if it is a container."""
+    stop_signal: signal.Signals = signal.SIGTERM
+    """What a process gets first when it is stopped."""
 
 
 class JobRun(msgspec.Struct, kw_only=True):

@@ -51,7 +51,7 @@ async def stop(
     mark: str | None = None,
     *,
     watched: bool = False,
-    stop_signal: int = signal.SIGTERM,
+    stop_signal: signal.Signals = signal.SIGTERM,
 ) -> None:
     """Stop a process gracefully, with all that it started, then kill what is left.
 
@@ -69,7 +69,7 @@ async def stop(
             due = parent is None or parent.name in SHELLS
             if due and member.identity not in signalled:
                 signalled.add(member.identity)
-                _send(member.identity, signal.Signals(stop_signal))
+                _send(member.identity, stop_signal)
         await asyncio.sleep(POLL_INTERVAL_S)
     if not alive(identity):
         await output_written(identity)

@@ -41,7 +41,7 @@ from lapwing.plan.model import Resource, ResourceKind
 from lapwing.system import interrupts
 from lapwing.system.files import remove_tree
 from lapwing.system.process import bound_to_caller
-from lapwing.system.sanitize import escape_controls
+from lapwing.system.sanitize import escape_name
 from lapwing.targets.base import DeployResult, Silent
 from lapwing.targets.machine import MachineTarget
 from lapwing.targets.machine_backups import interrupted_restore
@@ -244,7 +244,7 @@ def _check_rows(folder: Path, part: Part) -> str:
     """Compare the rows of SQLite files with those of the manifest. Raises BackupError."""
     tables = data_copies.tables(folder)
     if tables.damaged:
-        names = escape_controls(", ".join(tables.damaged))
+        names = ", ".join(map(escape_name, tables.damaged))
         raise BackupError(f"Damaged SQLite files: {names}.")
     found = tables.counts
     if found != part.counts:
@@ -267,7 +267,7 @@ def load(backups: Backups, part: Part, folder: Path) -> str:
     probe = images.SERVERS[kind].probe
     seen = dumps.load(
         backups.settings,
-        Owner(document.stack, document.environment, part.name, servers.LABEL),
+        _owner(backups, part),
         Resource(kind=kind, variable="", provider="container", container=container),
         folder,
         {
@@ -278,6 +278,11 @@ def load(backups: Backups, part: Part, folder: Path) -> str:
         lambda port: _ask(kind, probe, port, password) or "",
     )
     return f", {container.image} starts{seen}"
+
+
+def _owner(backups: Backups, part: Part) -> Owner:
+    document = backups.document
+    return Owner(document.stack, document.environment, part.name, servers.LABEL)
 
 
 def _check_program(backups: Backups, part: Part, folder: Path) -> str:
@@ -322,14 +327,7 @@ def _check_program(backups: Backups, part: Part, folder: Path) -> str:
                 raise BackupError(f"{Path(part.program).name} does not start on the data.")
             time.sleep(0.1)
         if is_dumped:
-            server = program_dumps.Server(
-                name=part.name,
-                environment=backups.document.environment,
-                program=part.program,
-                port=port,
-                database=stack,
-                password=password,
-            )
+            server = program_dumps.Server(_owner(backups, part), part.program, port, password)
             program_dumps.load(server, folder / dumps.FILE)
         process.send_signal(kinds.of(kind, part.program).stop_signal)  # It writes its data.
         process.wait(servers.STOP_GRACE_S)

@@ -30,6 +30,11 @@ def escape_controls(text: str) -> str:
     return _CONTROLS.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
+def escape_name(name: str) -> str:
+    """Write the name of a file on one line, as `escape_controls` does."""
+    return escape_controls(name).replace("\n", "\\n")
+
+
 def mask(text: str, values: Iterable[str]) -> str:
     """Replace secret values by `***`, also their lines, passwords of URLs and encoded forms."""
     for form in sorted({f for value in values for f in _forms(value)}, key=len, reverse=True):

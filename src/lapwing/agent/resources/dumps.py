@@ -90,14 +90,9 @@ def dump(settings: Settings, owner: Owner, resource: Resource, to: Path) -> None
     """Dump a running database into a new file. Raises BackupError, OSError."""
     if program_dumps.runs(resource):
         assert resource.program is not None
-        server = program_dumps.Server(
-            name=owner.service,
-            environment=owner.environment,
-            program=resource.program,
-            port=int((launches.data_folder(settings, owner) / "port").read_text()),
-            database=owner.stack,
-            password=launches.password_for(settings, owner, required=False),
-        )
+        port = int((launches.data_folder(settings, owner) / "port").read_text())
+        password = launches.password_for(settings, owner, required=False)
+        server = program_dumps.Server(owner, resource.program, port, password)
         return program_dumps.dump(server, to)
 
     async def run() -> None:

@@ -47,7 +47,7 @@ class Server:
     port: int
     probe: kinds.Probe
     password: str | None
-    stop_signal: int = signal.SIGTERM
+    stop_signal: signal.Signals = signal.SIGTERM
 
 
 def prepare_data(settings: Settings, owner: Owner, resource: Resource) -> None:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from lapwing.agent.processes import Owner
 from lapwing.agent.resources import launches
 from lapwing.agent.resources.kinds import USER
 from lapwing.errors import BackupError
@@ -71,13 +72,11 @@ TOOLS = {
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A running server of a resource: its program, and how it is reached."""
+    """A running server of a resource (`owner`): its program, and how it is reached."""
 
-    name: str
-    environment: str
+    owner: Owner
     program: str
     port: int
-    database: str
     password: str | None
 
 
@@ -108,8 +107,8 @@ def dump(server: Server, to: Path) -> None:
         messages = _run(server, TOOLS[Path(server.program).name].dump, to, stdout=file)
     if messages is not None:
         raise BackupError(
-            f"{server.name} cannot be dumped: {messages}",
-            hint=f"Check that it is running: `lapwing status -e {server.environment}`.",
+            f"{server.owner.service} cannot be dumped: {messages}",
+            hint=f"Check that it is running: `lapwing status -e {server.owner.environment}`.",
         )
 
 
@@ -118,8 +117,8 @@ def load(server: Server, dumped: Path) -> None:
     messages = _run(server, TOOLS[Path(server.program).name].load, dumped)
     if messages is not None:
         raise BackupError(
-            f"{server.name} cannot be restored: {messages}",
-            hint=f"Restore another backup: `lapwing backup list -e {server.environment}` "
+            f"{server.owner.service} cannot be restored: {messages}",
+            hint=f"Restore another backup: `lapwing backup list -e {server.owner.environment}` "
             "shows them.",
         )
     dumped.unlink()
@@ -132,16 +131,12 @@ def _run(
     tool = _find(command[0], server.program)
     if tool is None:
         raise BackupError(
-            f"{server.name} needs {command[0]}, which is not installed.",
+            f"{server.owner.service} needs {command[0]}, which is not installed.",
             hint=f"Install {package(server.program)}.",
         )
     options = file.with_name("client.cnf")
-    facts = {
-        "port": server.port,
-        "database": server.database,
-        "options": options,
-        "file": file,
-    }
+    database = server.owner.stack
+    facts = {"port": server.port, "database": database, "options": options, "file": file}
     login = f'[client]\nuser={USER}\npassword="{server.password}"\n'
     variables = {**launches.environ(file.parent), "PGPASSWORD": server.password or ""}
     try:
@@ -150,8 +145,7 @@ def _run(
         with file.open("rb") as given:
             done = subprocess.run(
                 [tool, *(word.format(**facts) for word in command[1:])],
-                env=variables,
-                stdin=given, stdout=stdout, stderr=subprocess.PIPE, check=False,
+                env=variables, stdin=given, stdout=stdout, stderr=subprocess.PIPE, check=False,
             )  # fmt: skip
     finally:
         options.unlink(missing_ok=True)

@@ -112,8 +112,9 @@ class Servers:
         if record.container is not None:
             await self._containers.stop(_identity(record), mark, STOP_GRACE_S)
         else:
-            signal = record.stop_signal
-            await termination.stop(_identity(record), STOP_GRACE_S, mark, stop_signal=signal)
+            await termination.stop(
+                _identity(record), STOP_GRACE_S, mark, stop_signal=record.stop_signal
+            )
 
     def unwatch_all(self) -> None:
         """Stop watching, and leave every server running."""
