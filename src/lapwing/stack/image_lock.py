@@ -1,7 +1,7 @@
 """The lock file beside a stack file: the digests of images that are named by a tag.
 
-`lapwing image pin` writes it: the base images of builds, and the images of other publishers that
-Lapwing renders (Envoy, curl, databases, ...). Publishers can move a tag; with the file, every build
+`lapwing image pin` writes it: the base images of builds, and the third-party images that Lapwing
+renders (Envoy, curl, databases, ...). Publishers can move a tag; with the file, every build
 and every manifest uses the same image.
 """
 

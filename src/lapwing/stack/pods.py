@@ -124,7 +124,7 @@ class LabelSelector(KubernetesField):
 
 
 class PodTerm(KubernetesField):
-    """Pods whose node, or zone, is wanted or avoided."""
+    """A term of pod affinity: pods, and the topology in which their location counts."""
 
     topology_key: LabelKey
     label_selector: LabelSelector | None = None

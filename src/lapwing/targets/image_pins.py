@@ -1,4 +1,4 @@
-"""Pin images: the digests of all images of other publishers that a stack is built on or runs with.
+"""Pin images: the digests of all third-party images that a stack is built on or runs with.
 
     base images of builds
     images that are rendered for each cluster: Envoy, curl, rclone, databases
@@ -81,7 +81,7 @@ def _rendered(loaded: LoadedStack) -> Iterator[str]:
 
 
 def unpinned(loaded: LoadedStack, lock: Mapping[str, str]) -> list[str]:
-    """List the images of other publishers in the manifests of a cluster that have no digest."""
+    """List the third-party images in the manifests of a cluster that have no digest."""
     images = {name: s.image or name for name, s in loaded.stack.services.items()}
     made = replace(render.prepare(loaded, images), digests=lock)
     found = {image for tree in render.objects(made) for image in _images(tree)}

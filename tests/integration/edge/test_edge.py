@@ -411,7 +411,7 @@ def test_analysis_waits_until_its_pod_may_resolve_names(company: Edge, tmp_path:
 
 
 def _environ(company: Edge, folder: Path, limits: dict[str, str]) -> dict[str, str]:
-    """What the pod is told, and a PATH where the cluster's DNS knows the edge."""
+    """The variables of the pod, and a PATH where the cluster's DNS knows the edge."""
     programs = folder / "programs"
     programs.mkdir(exist_ok=True)
     answer = "Server: 10.0.0.10\\nAddress: 10.0.0.10:53\\n\\nName: edge\\nAddress: 127.0.0.1\\n"
@@ -423,10 +423,10 @@ def _environ(company: Edge, folder: Path, limits: dict[str, str]) -> dict[str, s
     )
     for program in programs.iterdir():
         program.chmod(0o755)
-    told = variables_of("company-inc-api-analysis")
-    assert limits.keys() <= told.keys()
-    told["WINDOW"] = "10"
+    given = variables_of("company-inc-api-analysis")
+    assert limits.keys() <= given.keys()
+    given["WINDOW"] = "10"
     return {
-        **told, "MOST_ERRORS": "", "MOST_P95": "", **limits,
+        **given, "MOST_ERRORS": "", "MOST_P95": "", **limits,
         "PORT": str(company.stats), "PATH": f"{programs}:{os.environ['PATH']}",
     }  # fmt: skip

@@ -1,7 +1,7 @@
 """PostgreSQL and MySQL as programs of the machine: created, kept, dumped and restored.
 
 PostgreSQL does not run as root, so it runs in a user namespace with another user. MySQL is that of
-`.ci/install-mysql`, with its own libraries.
+`.ci/install-mysql`, with the libraries in that folder.
 """
 
 from __future__ import annotations

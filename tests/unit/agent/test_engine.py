@@ -16,7 +16,7 @@ import pytest
 from lapwing.agent import engine
 from lapwing.errors import EngineError, EngineUnreachableError
 
-NOBODY = 65534
+UNPRIVILEGED = 65534
 
 
 def test_missing_engine_names_the_variable_and_the_sockets(
@@ -56,7 +56,7 @@ def refused(path: Path) -> str:
         async with engine.Engine(path) as asked:
             await asked.platform()
 
-    for user, at in ((os.getuid(), path.with_name("none")), (NOBODY, path)):
+    for user, at in ((os.getuid(), path.with_name("none")), (UNPRIVILEGED, path)):
         os.setresuid(user, user, user)
         try:
             asyncio.run(ask(at))

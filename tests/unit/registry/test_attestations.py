@@ -64,7 +64,7 @@ def wanted(commit: str = "c1") -> list[Attestation]:
 
 
 async def sign(folder: Path, signer: Numbered, commit: str = "c1") -> list[Attestation]:
-    """Sign for a layout, which stands in for a repository, and store the bundles there."""
+    """Sign for a layout, which is used as a repository, and store the bundles there."""
     with create_layout(LayoutReference("oci", folder)) as layout:
         await layout.push(CONFIG, MemoryBlob(b"{}"), where="config")
         await layout.put_manifest(IMAGE, "latest")

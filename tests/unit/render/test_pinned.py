@@ -1,4 +1,4 @@
-"""Images of other publishers: each is rendered with the digest that lapwing.lock has for it."""
+"""Third-party images: each is rendered with the digest that lapwing.lock has for it."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ class ClusterEnvironment:
     has_pull_secret: bool = False
     """Whether a Secret has the logins of the registries of the images."""
     digests: Mapping[str, str] = field(default_factory=dict)
-    """The digests of images of other publishers, by reference: those of lapwing.lock."""
+    """The digests of third-party images, by reference: those of lapwing.lock."""
 
     @property
     def settings(self) -> Environment:
@@ -119,7 +119,7 @@ class ClusterEnvironment:
         )
 
     def pinned(self, image: str) -> str:
-        """Return an image of another publisher with its digest, if lapwing.lock has it."""
+        """Return a third-party image with its digest, if lapwing.lock has it."""
         return image_lock.pinned(image, self.digests)
 
     def variable(self, resource: str) -> str:

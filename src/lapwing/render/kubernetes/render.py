@@ -56,7 +56,7 @@ def prepare(
     """Combine an environment with the images of its services.
 
     An image comes from `images`, else from the stack file. Nothing is built. `revisions` are those
-    of single services. Images of other publishers have the digests of lapwing.lock.
+    of single services. Third-party images have the digests of lapwing.lock.
 
     Raises:
         UsageError: An unknown service, an invalid image reference, a service without an image, a
