@@ -38,6 +38,7 @@ work on that environment, by default `local`. Results go to stdout, messages to 
 | `LAPWING_HTTP_PORT` | port on which Envoy redirects plain HTTP to https and answers ACME challenges (none; 80 on a server). Read when Envoy starts |
 | `LAPWING_METRICS_PORT` | port on 127.0.0.1 for metrics of the first process of Envoy; the second one uses the next port (none). Read when Envoy starts |
 | `LAPWING_TRUSTED_PROXIES` | addresses and networks of proxies in front of Envoy. Their X-Forwarded headers are kept; those of other clients are replaced. Read when Envoy starts |
+| `LAPWING_PROXY_PROTOCOL` | `on`: the `LAPWING_TRUSTED_PROXIES` state the address of the client by the [PROXY protocol](../how-to/machine.md#with-a-tcp-load-balancer-in-front), version 1 or 2; all other peers except this machine are refused. Default: `off`. Read when Envoy starts |
 | `LAPWING_UNDERSCORE_HEADERS` | request headers with an underscore in their name: `reject` (default: status 400, over HTTP/2 a reset of the stream), `drop` or `allow`. Read when Envoy starts |
 | `LAPWING_BODY_TIMEOUT` | seconds within which a request has to arrive, to every service of the machine; later, the response is 408. 0: no limit. Default: 600. Read when Envoy starts |
 | `LAPWING_RESOURCE_<NAME>_URL` | URL of the server to use for a resource |

@@ -63,6 +63,8 @@ class Settings:
     """The first of the ports on which Envoy's processes serve metrics; none by default."""
     trusted_proxies: tuple[str, ...] = ()
     """Networks of proxies in front of Envoy, whose X-Forwarded headers are kept."""
+    proxy_protocol: bool = False
+    """Whether these proxies state the client's address by the PROXY protocol."""
     underscore_headers: str = "reject"
     """What happens to request headers with an underscore in their name."""
     body_timeout: int = 600
@@ -92,6 +94,7 @@ class Settings:
             "LAPWING_HTTP_PORT": str(self.http_port or ""),
             "LAPWING_METRICS_PORT": str(self.metrics_port or ""),
             "LAPWING_TRUSTED_PROXIES": ",".join(self.trusted_proxies),
+            "LAPWING_PROXY_PROTOCOL": "on" if self.proxy_protocol else "off",
             "LAPWING_UNDERSCORE_HEADERS": self.underscore_headers,
             "LAPWING_BODY_TIMEOUT": str(self.body_timeout),
         }
@@ -261,6 +264,7 @@ def read(environ: Mapping[str, str] | None = None) -> Settings:
         metrics_port=_port(env, "LAPWING_METRICS_PORT", None, last=65534),
         bind=env.get("LAPWING_BIND") or "localhost",
         trusted_proxies=_networks(env.get("LAPWING_TRUSTED_PROXIES", "")),
+        proxy_protocol=_proxy_protocol(env),
         underscore_headers=_underscore_headers(env.get("LAPWING_UNDERSCORE_HEADERS") or "reject"),
         body_timeout=_seconds(env.get("LAPWING_BODY_TIMEOUT") or "600"),
         server=bool(env.get("LAPWING_SERVER")),
@@ -313,6 +317,19 @@ def _networks(text: str) -> tuple[str, ...]:
             f"LAPWING_TRUSTED_PROXIES is {text!r}: {error}.",
             hint="List addresses or networks, such as `10.0.0.0/8,192.0.2.7`.",
         ) from error
+
+
+def _proxy_protocol(env: Mapping[str, str]) -> bool:
+    action = env.get("LAPWING_PROXY_PROTOCOL") or "off"
+    if action not in ("on", "off"):
+        raise UsageError(f"LAPWING_PROXY_PROTOCOL is {action!r}.", hint="Set it to on or off.")
+    if action == "on" and not env.get("LAPWING_TRUSTED_PROXIES"):
+        raise UsageError(
+            "LAPWING_PROXY_PROTOCOL is on, but LAPWING_TRUSTED_PROXIES is not set.",
+            hint="Set LAPWING_TRUSTED_PROXIES to the addresses of the load balancer: any other "
+            "peer could state a false address.",
+        )
+    return action == "on"
 
 
 def _underscore_headers(action: str) -> str:

@@ -114,6 +114,18 @@ def test_trusted_proxies_are_networks() -> None:
         read({"LAPWING_TRUSTED_PROXIES": "10.0.0.1/8"})
 
 
+def test_proxy_protocol_needs_trusted_proxies() -> None:
+    trusted = {"LAPWING_TRUSTED_PROXIES": "10.0.0.7"}
+    found = read({**trusted, "LAPWING_PROXY_PROTOCOL": "on"})
+    assert found.proxy_protocol
+    assert read({"HOME": "/home/ada", **found.listener_environ()}).proxy_protocol
+    assert not read({**trusted, "LAPWING_PROXY_PROTOCOL": ""}).proxy_protocol
+    with pytest.raises(UsageError, match="LAPWING_TRUSTED_PROXIES is not set"):
+        read({"LAPWING_PROXY_PROTOCOL": "on"})
+    with pytest.raises(UsageError, match="LAPWING_PROXY_PROTOCOL is 'yes'"):
+        read({**trusted, "LAPWING_PROXY_PROTOCOL": "yes"})
+
+
 def test_body_timeout_is_a_number_of_seconds() -> None:
     assert (read({}).body_timeout, read({"LAPWING_BODY_TIMEOUT": "0"}).body_timeout) == (600, 0)
     with pytest.raises(UsageError, match="'10m'"):

@@ -51,7 +51,7 @@ async def _reply(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
 @asynccontextmanager
 async def envoy(home: Path, **options: object) -> AsyncIterator[Envoy]:
     """Run Envoy with one route to a server that shows what it receives."""
-    settings = Settings(home=home, port=free_port(), bind="127.0.0.1", **options)  # type: ignore[arg-type]
+    settings = Settings(**{"home": home, "port": free_port(), "bind": "127.0.0.1", **options})  # type: ignore[arg-type]
     proxy = Envoy(settings)
     await proxy.start()
     try:

@@ -14,7 +14,7 @@ import socket
 from dataclasses import dataclass
 from pathlib import Path
 
-from lapwing.agent.proxy import ambiguous_paths, metrics
+from lapwing.agent.proxy import ambiguous_paths, metrics, proxy_protocol
 from lapwing.agent.proxy.xds import (
     BASIC_AUTH,
     PLAIN_HTTP,
@@ -87,6 +87,8 @@ class Ingress:
     """The number of certificates of users."""
     metrics_port: int | None = None
     """A port on loopback for metrics of this process."""
+    proxy_protocol: bool = False
+    """Whether `trusted_proxies` state the client's address by the PROXY protocol."""
 
 
 def bootstrap(folder: Path, admin: Path, ingress: Ingress) -> Json:
@@ -160,11 +162,7 @@ def addresses_for(bind: str) -> list[str]:
 
 def _listener(folder: Path, ingress: Ingress) -> Json:
     first, *more = [socket_address(a, ingress.port) for a in ingress.addresses]
-    chains = [_chain(folder, ingress, is_trusted=False)]
-    if ingress.trusted_proxies:
-        ranges = [address_range(network) for network in ingress.trusted_proxies]
-        match = {"filter_chain_match": {"direct_source_prefix_ranges": ranges}}
-        chains.insert(0, {"name": "trusted-proxies", **match, **_chain(folder, ingress, True)})
+    chains = _chains(folder, ingress)
     chains.append(_redirect())
     return {
         "name": "ingress",
@@ -172,13 +170,31 @@ def _listener(folder: Path, ingress: Ingress) -> Json:
         "additional_addresses": [{"address": a} for a in more],
         "per_connection_buffer_limit_bytes": 64 * 1024,
         "listener_filters": [
+            *_stated_address(ingress),
             extension(
                 "envoy.filters.listener.tls_inspector",
                 "extensions.filters.listener.tls_inspector.v3.TlsInspector",
-            )
+            ),
         ],
         "filter_chains": chains,
     }
+
+
+def _stated_address(ingress: Ingress) -> list[Json]:
+    return [proxy_protocol.listener_filter()] if ingress.proxy_protocol else []
+
+
+def _chains(folder: Path, ingress: Ingress) -> list[Json]:
+    """Render the filter chains of TLS, by what Envoy accepts from each peer."""
+    if ingress.proxy_protocol:
+        matches = proxy_protocol.matches(ingress.trusted_proxies, ingress.addresses)
+        return [{"name": name, **m, **_chain(folder, ingress, kept)} for name, kept, m in matches]
+    chains = [_chain(folder, ingress, is_trusted=False)]
+    if ingress.trusted_proxies:
+        ranges = [address_range(network) for network in ingress.trusted_proxies]
+        match = {"filter_chain_match": {"direct_source_prefix_ranges": ranges}}
+        chains.insert(0, {"name": "trusted-proxies", **match, **_chain(folder, ingress, True)})
+    return chains
 
 
 def _plain_listeners(folder: Path, ingress: Ingress) -> list[Json]:
@@ -194,6 +210,8 @@ def _plain_listeners(folder: Path, ingress: Ingress) -> list[Json]:
             "address": first,
             "additional_addresses": [{"address": a} for a in more],
             "per_connection_buffer_limit_bytes": 64 * 1024,
+            # No reply depends on the client's address, so that any peer may state one.
+            "listener_filters": _stated_address(ingress),
             "filter_chains": [{"filters": [http_connection_manager(_plain_http(routes))]}],
         }
     ]
@@ -300,6 +318,7 @@ def _access_log() -> Json:
     """
     line = {
         "time": "%START_TIME%",
+        "client": "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%",
         "host": "%REQ(:AUTHORITY)%",
         "method": "%REQ(:METHOD)%",
         "path": "%PATH(NQ)%",

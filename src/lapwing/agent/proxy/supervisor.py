@@ -210,6 +210,7 @@ class Envoy:
             self.settings.http_port,
             self.certificates.places,
             metrics_ports[number] if metrics_ports else None,
+            self.settings.proxy_protocol,
         )
         return bootstrap.bootstrap(self.folder, admin, ingress)
 
