@@ -2,7 +2,8 @@
 
 Every method can be repeated, because a restarted agent repeats the action of the state it was in.
 Decisions are made elsewhere (`decide`, `generations`, `analysis`); this module acts, in the order
-that loses no request.
+that loses no request. `smoke_tests` and `analysis_run` test the candidates before and after the
+switch.
 """
 
 from __future__ import annotations
@@ -16,39 +17,31 @@ from collections.abc import Awaitable, Callable, Mapping
 import msgspec
 
 from lapwing.agent import (
-    analysis,
     basic_auth,
-    checks,
     generations,
     logs,
     processes,
     publisher,
     rollout,
 )
+from lapwing.agent.analysis_run import AnalysisRun
 from lapwing.agent.context import Context
 from lapwing.agent.launch import JOB_LABEL, Launcher
 from lapwing.agent.maintenance import Maintenance
 from lapwing.agent.proxy import provided_certificates
-from lapwing.agent.proxy.model import Counters
 from lapwing.agent.replicas import Replicas, is_running
 from lapwing.agent.resources.servers import Servers
 from lapwing.agent.rollout import Action
+from lapwing.agent.smoke_tests import SmokeTests
 from lapwing.agent.state import Generation, RolloutRecord
 from lapwing.agent.store import Store
-from lapwing.errors import JobError, LapwingError, ProxyError, ReplicaError, SmokeError
+from lapwing.errors import JobError, LapwingError, ProxyError, ReplicaError
 from lapwing.plan import host_names
-from lapwing.plan.model import JOB_TIMEOUT_S, Document, Service, Smoke, preview_of
+from lapwing.plan.model import JOB_TIMEOUT_S, Service
 from lapwing.stack.resource_reference import variable_of
 
 WATCH_INTERVAL_S = 0.1
 """Time between two looks at the candidates that have to stay healthy."""
-ANALYSIS_INTERVAL_S = 0.25
-"""Time between two readings of the counters during an analysis."""
-SYNTHETIC_CHECKS = 3
-"""Health checks of each replica when a window had too few requests to analyse."""
-PAGE_HINT = (
-    "Build the site for the path in `route`, or replace this test by `rollout: {smoke: [...]}`."
-)
 
 
 class Steps:
@@ -73,6 +66,8 @@ class Steps:
         self._servers = servers
         self._maintenance = maintenance
         self._recovering: list[Generation] = []
+        self._smoke_tests = SmokeTests(context, launcher, self._note)
+        self._analysis = AnalysisRun(context, store.state, launcher, self._note)
         self._actions: Mapping[Action, Callable[[RolloutRecord], Awaitable[None]]] = {
             Action.ENSURE_RESOURCES: self._ensure_resources,
             Action.RUN_JOBS: self._run_jobs,
@@ -254,61 +249,7 @@ class Steps:
         return await self._maintenance.scaler.add_missing(generation, spec, note)
 
     async def _test_candidates(self, record: RolloutRecord) -> None:
-        for generation in self._candidates(record):
-            if generation.role != "candidate" and not record.document.deployment.is_forward:
-                continue
-            service = generation.service
-            spec = record.document.services[service]
-            if spec.is_page and spec.route is not None and not spec.rollout.smoke:
-                self._note(record, f"smoke test of {service}: GET {spec.route} and its references")
-                try:
-                    await checks.run_page_test(spec.route, self._preview(record.document))
-                except SmokeError as error:
-                    message = f"{service}: {error.message}"
-                    raise SmokeError(message, detail=error.detail, hint=PAGE_HINT) from error
-            for number, test in enumerate(spec.rollout.smoke, start=1):
-                self._note(record, f"smoke test of {service}: {test.run or f'GET {test.get}'}")
-                try:
-                    await self._run_smoke_test(record, generation, test, number)
-                except SmokeError as error:
-                    message = f"{service}: {error.message}"
-                    raise SmokeError(message, detail=error.detail) from error
-
-    async def _run_smoke_test(
-        self, record: RolloutRecord, generation: Generation, test: Smoke, number: int
-    ) -> None:
-        preview = self._preview(record.document)
-        if test.run is None:
-            await checks.run_smoke_request(test, preview)
-            return
-        owner = self._launcher.owner(generation.service, f"{generation.label}.smoke")
-        spec = msgspec.structs.replace(generation.spec, command=test.run)
-        # The preview address is on the machine's loopback.
-        launch = await self._launcher.launch(spec, owner, record.document, host_network=True)
-        if launch.container is not None:
-            trusted = {str(preview.authority): preview.authority}
-            inside = dataclasses.replace(launch.container, files=trusted)
-            launch = dataclasses.replace(launch, container=inside)
-        environ = {
-            **launch.environ,
-            "LAPWING_PREVIEW_URL": preview.url,
-            "SSL_CERT_FILE": str(preview.authority),
-            "REQUESTS_CA_BUNDLE": str(preview.authority),
-        }
-        folder = self._launcher.log_folder(generation.service)
-        log = folder / f"{generation.label}.smoke{number}.log"
-        launch = dataclasses.replace(launch, environ=environ)
-        await checks.run_smoke_command(test, self._context.runtimes.of(spec), launch, log)
-
-    def _preview(self, document: Document) -> checks.Preview:
-        """Return how to reach the candidates of a rollout of a document."""
-        settings = self._context.settings
-        return checks.Preview(
-            address=settings.own_address(),
-            port=settings.port,
-            host=preview_of(document.domains[0]),
-            authority=settings.certificates / "ca.pem",
-        )
+        await self._smoke_tests.run(record, self._candidates(record))
 
     async def _await_promotion(self, record: RolloutRecord) -> None:
         try:  # The preview, also of settings alone.
@@ -316,7 +257,8 @@ class Steps:
         except ProxyError as error:  # Repeated later: Envoy may be starting.
             self._store.problem = str(error)
         self._note(
-            record, f"paused before the switch; preview: {self._preview(record.document).url}"
+            record,
+            f"paused before the switch; preview: {self._smoke_tests.preview(record.document).url}",
         )
         if not record.promoted:
             self.promoted.clear()
@@ -376,81 +318,7 @@ class Steps:
 
     async def _analyse(self, record: RolloutRecord) -> None:
         await self._await_recovery()
-        pending = {
-            self.state.cluster_name(g): g
-            for g in self._candidates(record)
-            if g.spec.rollout.analysis is not None and g.spec.kind in ("web", "static")
-        }
-        before = {name: Counters(name) for name in pending}
-        before |= await self._context.publisher.counters(pending)
-        began = time.monotonic()
-        while pending:
-            await asyncio.sleep(ANALYSIS_INTERVAL_S)
-            now = await self._context.publisher.counters(pending)
-            for name, generation in list(pending.items()):
-                limits = generation.spec.rollout.analysis
-                assert limits is not None
-                found = analysis.judge(limits, before[name], now.get(name, before[name]))
-                if found.failed is not None:
-                    raise ReplicaError(f"{generation.service}: {found.failed}.")
-                if time.monotonic() - began >= limits.window:
-                    del pending[name]
-                    summary = f"{generation.service}: {found.summary(limits.min_requests)}"
-                    if found.requests < limits.min_requests:
-                        count = await self._check_synthetically(generation)
-                        summary += f"; {count} synthetic requests succeeded"
-                        summary += await self._check_route(record, generation)
-                        known = [record.reason] if record.reason else []
-                        record.reason = "; ".join([*known, summary])
-                    self._note(record, summary)
-
-    async def _check_synthetically(self, generation: Generation) -> int:
-        """Check each replica with requests of the agent's own; returns how many were sent.
-
-        Raises ReplicaError if one fails.
-        """
-        spec = generation.spec
-        for replica in generation.replicas:
-            for _ in range(SYNTHETIC_CHECKS):
-                reason = await checks.check_health(replica.port, spec)
-                if reason is not None:
-                    raise ReplicaError(
-                        f"{generation.service} had too few requests to analyse, and a synthetic "
-                        f"request failed: {reason}."
-                    )
-        each = 1 if spec.health.path is not None else checks.CONNECTIONS
-        return len(generation.replicas) * SYNTHETIC_CHECKS * each
-
-    async def _check_route(self, record: RolloutRecord, generation: Generation) -> str:
-        """Check that no replica responds to its route with 5xx unless the replaced release did.
-
-        Returns what to add to the summary. A service that has smoke tests is not checked:
-        they say which requests have to succeed. Raises ReplicaError.
-        """
-        spec = generation.spec
-        limits = spec.rollout.analysis
-        checked = spec.kind == "web" and not spec.rollout.smoke
-        if not checked or limits is None or limits.max_error_rate is None:
-            return ""
-        found = [(r, await checks.check_route(r.port, spec)) for r in generation.replicas]
-        failed = next(((replica, reason) for replica, reason in found if reason), None)
-        if failed is None:
-            return ""
-        replica, reason = failed
-        number = record.previous.get(generation.service)
-        before = self.state.numbered(number) if number is not None else None
-        if before is not None and (
-            not generations.is_usable(before)
-            or await checks.check_route(before.replicas[0].port, before.spec)
-        ):
-            return f"; {reason}, and the release before it failed, too"
-        raise ReplicaError(
-            f"{generation.service} had too few requests to analyse, and {reason}; the release "
-            "before it had no such error.",
-            detail=logs.tail(self._launcher.log_of(generation, replica)),
-            hint="If this response is intended, add a smoke test for what has to work: `rollout: "
-            "{smoke: [{get: PATH}]}`.",
-        )
+        await self._analysis.run(record, self._candidates(record))
 
     # Undoing
 
