@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +18,7 @@ import msgspec
 
 from lapwing.errors import ServerConnectionError, ServerError, SourceError
 from lapwing.system.git import Git, first_names
+from lapwing.system.retry import RetryPolicy
 
 if TYPE_CHECKING:
     from lapwing.server.ssh import Connection
@@ -27,6 +29,10 @@ MAX_NAMED_FILES = 3
 REFUSED = ("remote rejected", "unpack failed")
 """Messages of `git push` when the server has received the objects and does not accept them. Without
 them the connection was lost. Source: git's transport.c and send-pack.c."""
+MOVED = ("but expected", "reference already exists")
+"""Messages of `git push` when another push changed the reference at the same time. Source: git's
+refs/files-backend.c."""
+RETRY = RetryPolicy(attempts=8)
 
 
 class Snapshot(msgspec.Struct, frozen=True):
@@ -102,12 +108,14 @@ def send(folder: Path, snapshot: Snapshot, stack: str, environment: str, to: Con
     host = to.host
     name = f"[{host.name}]" if ":" in host.name else host.name
     url = f"ssh://{host.user}@{name}{f':{host.port}' if host.port else ''}/{stack}"
-    done = git.run(
-        "push", "--quiet", "--no-verify", url, f"+{snapshot.files}:{REF}{environment}",
-        environ=to.git(),
-    )  # fmt: skip
-    if done.status == 0:
-        return
+    pushed = f"+{snapshot.files}:{REF}{environment}"
+    for attempt in range(1, RETRY.attempts + 1):
+        done = git.run("push", "--quiet", "--no-verify", url, pushed, environ=to.git())
+        if done.status == 0:
+            return
+        if not any(sign in done.messages for sign in MOVED):
+            break
+        time.sleep(RETRY.delay(attempt))  # Somebody else deploys; each needs only the objects.
     if "hidden ref" in done.messages:
         raise ServerError(
             f"This SSH key may not deploy {stack}/{environment}.",

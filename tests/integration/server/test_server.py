@@ -204,7 +204,7 @@ def test_deployment_continues_when_the_connection_is_cut(deployed: Laptop) -> No
         return status["rollout"] is not None
 
     until(in_progress, "the deployment")
-    deployed.machine.run("pkill -KILL -f '[s]shd: lapwing'")
+    deployed.machine.run("pkill -KILL -f '[s]shd(-session)?: lapwing'")
     out, err = command.communicate(timeout=120)
     assert command.returncode == 0, out + err
     assert "was lost. Connecting again" in err
@@ -217,7 +217,7 @@ def test_source_is_sent_again_when_the_connection_is_cut(deployed: Laptop) -> No
     deployed.write("sent again")
     command = deployed.where.begin("deploy", "-e", "vps")
     until(lambda: deployed.machine.run("pgrep -f '[r]eceive-pack' || true"), "the push")
-    deployed.machine.run("pkill -KILL -f '[s]shd: lapwing'")
+    deployed.machine.run("pkill -KILL -f '[s]shd(-session)?: lapwing'")
     out, err = command.communicate(timeout=200)
     assert command.returncode == 0, out + err
     assert "was lost. Connecting again" in err
