@@ -39,11 +39,12 @@ INPUTS = {
 
 @dataclass
 class Job:
-    """A job that has run. `log` is what its steps printed."""
+    """A job that has run, or was skipped. `log` is what its steps printed."""
 
     name: str
     passed: bool
     log: str
+    skipped: bool = False
 
 
 @dataclass
@@ -93,6 +94,10 @@ class Runner:
         _only(job, JOB_KEYS, name)
         folder = self.root / task["id"]
         context = {"github": task["context"], "secrets": task.get("secrets", {})}
+        if any(need["result"] != "RESULT_SUCCESS" for need in task.get("needs", {}).values()):
+            # Gitea gives out a job with `if`; the runner adds `success()` to the condition.
+            self._end(task, "RESULT_SKIPPED")
+            return Job(name, passed=False, log="", skipped=True)
         log = []
         passed = True
         assert _condition(job.get("if", "github.event_name != ''"), context), f"{name} is skipped"
@@ -102,11 +107,13 @@ class Runner:
             passed = status == 0
             if not passed:
                 break
-        result = "RESULT_SUCCESS" if passed else "RESULT_FAILURE"
+        self._end(task, "RESULT_SUCCESS" if passed else "RESULT_FAILURE")
+        return Job(name, passed, "".join(log))
+
+    def _end(self, task: dict[str, Any], result: str) -> None:
         now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         state = {"id": task["id"], "result": result, "startedAt": now, "stoppedAt": now}
         self._call("UpdateTask", state=state)
-        return Job(name, passed, "".join(log))
 
     def _run_step(
         self, step: dict[str, Any], context: dict[str, Any], folder: Path

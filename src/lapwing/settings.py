@@ -34,6 +34,7 @@ from typing import NamedTuple
 
 from lapwing.errors import UsageError
 from lapwing.system import home as state_folder
+from lapwing.system.registry_variable import registry_variable
 
 DEFAULT_PORT = 8585
 UNDERSCORE_ACTIONS = ("reject", "drop", "allow")
@@ -216,22 +217,17 @@ class Settings:
         return named or [Path(home).expanduser() / ".kube" / "config"]
 
     def registry_login(self, host: str) -> tuple[str, str] | None:
-        """Return user and token for a registry from the environment, as CI sets them.
-
-        The variables are LAPWING_REGISTRY_<HOST>_TOKEN and ..._USER, with the host in capitals and
-        `_` for everything but letters and digits.
-        """
-        name = re.sub(r"[^A-Z0-9]", "_", host.upper())
-        token = self.environ.get(f"LAPWING_REGISTRY_{name}_TOKEN")
-        user = self.environ.get(f"LAPWING_REGISTRY_{name}_USER", "lapwing")
+        """Return user and token for a registry from the environment, as CI sets them."""
+        variable = registry_variable(host)
+        token = self.environ.get(f"{variable}_TOKEN")
+        user = self.environ.get(f"{variable}_USER", "lapwing")
         return (user, token) if token else None
 
     def with_registry_token(self, host: str, token: str) -> Settings:
         """These settings with a token for a registry that has none yet."""
         if self.registry_login(host):
             return self
-        name = re.sub(r"[^A-Z0-9]", "_", host.upper())
-        return replace(self, environ={**self.environ, f"LAPWING_REGISTRY_{name}_TOKEN": token})
+        return replace(self, environ={**self.environ, f"{registry_variable(host)}_TOKEN": token})
 
     def signing_key(self) -> str | None:
         """Return the private key that signs images, in PEM format, as CI sets it."""

@@ -82,7 +82,7 @@ def _formatted(context: Context, made: Document, suffix: str, *, brief: bool) ->
 
 
 def _sources(context: Context, loaded: LoadedStack) -> Sources:
-    from lapwing.cli.ci import workflow_of
+    from lapwing.commands.ci_pipeline import workflow_of
     from lapwing.design.document import Sources
     from lapwing.inventory.read import read
     from lapwing.stack.load import environments

@@ -102,7 +102,7 @@ def _format(form: str | None, out: Path | None, *, folder: bool) -> str:
 
 
 def _picture(name: str, context: Context, loaded: LoadedStack) -> Picture:
-    from lapwing.cli.ci import workflow_of
+    from lapwing.commands.ci_pipeline import workflow_of
     from lapwing.cost.book import book
     from lapwing.cost.estimate import estimate
     from lapwing.design.cost_section import amounts_of

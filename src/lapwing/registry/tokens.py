@@ -23,6 +23,7 @@ from urllib.parse import urlencode, urlsplit
 from lapwing.errors import RegistryError, RegistryLoginError
 from lapwing.registry.credentials import Credentials, Login
 from lapwing.stack.image import HUB, HUB_API, is_loopback
+from lapwing.system.registry_variable import registry_variable
 
 Scopes = tuple[str, ...]
 Fetch = Callable[[str, str, dict[str, str], bytes], Awaitable[tuple[int, bytes]]]
@@ -143,10 +144,9 @@ class Authorizer:
 
     def _login_missing(self) -> RegistryLoginError:
         name = HUB if self._host == HUB_API else self._host
-        variable = "".join(c if c.isalnum() else "_" for c in name.upper())
         return RegistryLoginError(
             f"{name} requires a login, and none is configured.",
-            hint=f"Run `docker login {name}`, or set LAPWING_REGISTRY_{variable}_TOKEN.",
+            hint=f"Run `docker login {name}`, or set {registry_variable(name)}_TOKEN.",
         )
 
     async def _new_token(self, challenge: Challenge, scopes: Scopes) -> _Token:

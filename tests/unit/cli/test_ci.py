@@ -18,10 +18,12 @@ import yaml
 from click.testing import CliRunner
 
 from lapwing import DISTRIBUTION, __version__
-from lapwing.cli.ci import command, remote_of, source_of
+from lapwing.cli.ci import command
 from lapwing.cli.context import Context
 from lapwing.cli.output import Printer
-from lapwing.design.pipeline import FILES, MARK, ignored_paths
+from lapwing.commands.ci_source import remote_of, source_of
+from lapwing.design.pipeline import FILES
+from lapwing.design.workflow import MARK, ignored_paths
 from lapwing.errors import UnmanagedFileError, UsageError
 from lapwing.settings import Settings
 from tests.needs import require
@@ -123,7 +125,7 @@ def test_workflow_is_hardened(case: str, tmp_path: Path) -> None:
         for step in job["steps"]:
             assert "${{" not in step.get("run", "")
             if "uses" in step:
-                assert re.fullmatch(r"actions/[\w-]+@[0-9a-f]{40}", step["uses"])
+                assert re.fullmatch(r"(google-github-)?actions/[\w-]+@[0-9a-f]{40}", step["uses"])
             if step.get("uses", "").startswith("actions/checkout"):
                 assert step["with"]["persist-credentials"] is False
             if step.get("uses", "").startswith("actions/setup-python"):
@@ -301,8 +303,22 @@ def test_unknown_environment_is_refused(tmp_path: Path) -> None:
         init(tmp_path, "--forge", "github", "-e", "prod")
 
 
-def test_environment_on_cluster_is_refused(tmp_path: Path) -> None:
-    written("github-two", tmp_path)
-    with pytest.raises(UsageError) as caught:
+def test_cluster_that_lapwing_applies_is_shipped_by_a_runner_of_the_team(tmp_path: Path) -> None:
+    """The desired state and the secrets are in its LAPWING_HOME."""
+    path = written("github-two", tmp_path)
+    init(tmp_path, "--forge", "github", "-e", "production")
+    lint(require("actionlint"), path)
+    ship = yaml.safe_load(path.read_text())["jobs"]["ship"]
+    assert ship["runs-on"] == ["self-hosted", "lapwing"]
+    assert ship["if"] == "github.event_name == 'push'"
+    assert ship["steps"][-1]["run"].strip().endswith('lapwing" deploy --environment production')
+
+
+def test_argo_cd_without_repository_is_refused(tmp_path: Path) -> None:
+    written("github-argo", tmp_path)
+    file = tmp_path / "lapwing.yaml"
+    file.write_text(file.read_text().replace("    repository:", "x-repository:"))
+    init(tmp_path, "--forge", "github")
+    assert "  ship:" not in (tmp_path / FILES["github"]).read_text()
+    with pytest.raises(UsageError, match="`repository` is not set for `production`"):
         init(tmp_path, "--forge", "github", "-e", "production")
-    assert caught.value.hint == "Environments on a machine: staging."

@@ -29,8 +29,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from lapwing.cli.ci import workflow_of
 from lapwing.cli.main import cli
+from lapwing.commands.ci_pipeline import workflow_of
 from lapwing.design.columns import column_widths
 from lapwing.design.diagrams.drawing import QUIET, Drawing, Rect, Text, width_of, wrap
 from lapwing.design.diagrams.layout import draw

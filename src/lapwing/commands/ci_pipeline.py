@@ -1,0 +1,120 @@
+"""What the workflow of a project depends on, from its stack file or release file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lapwing import DISTRIBUTION
+from lapwing.commands import ci_ship
+from lapwing.design.pipeline import FILES, SIGNING_KEY, Forge, Pipeline, ShipJob
+from lapwing.design.workflow import ignored_paths, workflow
+from lapwing.errors import UsageError
+from lapwing.release.chart import chart_missing
+from lapwing.stack import project
+from lapwing.stack.release_rules import prerelease_of, range_of
+from lapwing.system.git import Git
+
+if TYPE_CHECKING:
+    from lapwing.settings import Settings
+    from lapwing.stack.project import Released
+
+REGISTRY_TOKEN = "LAPWING_REGISTRY_TOKEN"  # noqa: S105 - the name of a variable
+
+
+def workflow_of(directory: Path) -> str:
+    """Return the workflow that `ci init` writes for a project: for the forge of an existing one."""
+    released = project.read(project.find(directory))
+    top = released.folder.resolve()
+    roots = (top, *top.parents)
+    forge: Forge = "gitea" if any((r / FILES["gitea"]).is_file() for r in roots) else "github"
+    return workflow(pipeline_of(released, forge, None, DISTRIBUTION, top, None))
+
+
+def pipeline_of(
+    released: Released,
+    forge: Forge,
+    environment: str | None,
+    install: str,
+    top: Path,
+    branch: str | None,
+) -> Pipeline:
+    """Return what the workflow of a project depends on."""
+    ship = ci_ship.job_of(released.stacks, forge, environment)
+    release = released.delivery.release
+    return Pipeline(
+        forge,
+        install,
+        bool(released.stacks),
+        _built(released, ship),
+        ship,
+        (branch,) if branch else tuple(each.name for each in release.branches),
+        ignored_paths(release.docs),
+        secrets=_secrets(released, forge),
+        others=tuple(
+            each.name for each in release.branches if prerelease_of(each) or range_of(each)
+        ),
+        folder=released.folder.resolve().relative_to(top).as_posix(),
+        has_chart=any(chart_missing(project) is None for project in released.projects()),
+        is_keyless=_signs(released) and is_keyless(released, forge),
+    )
+
+
+def _secrets(released: Released, forge: Forge) -> tuple[str, ...]:
+    """Return the names of the secrets that the release reads.
+
+    The job's token of GitHub can push to ghcr.io, that of Gitea to no registry.
+    """
+    registry, found = released.delivery.registry, []
+    mirrors = any(project.delivery.mirror for project in released.projects())
+    is_pushed = registry is not None and (forge == "gitea" or not registry.startswith("ghcr.io/"))
+    if is_pushed or (forge == "gitea" and mirrors):
+        found.append(REGISTRY_TOKEN)
+    if _signs(released) and not is_keyless(released, forge):
+        found.append(SIGNING_KEY)
+    return tuple(found)
+
+
+def _signs(released: Released) -> bool:
+    """Return whether a release signs charts or mirrored images."""
+    pushes = released.delivery.registry or any(p.delivery.mirror for p in released.projects())
+    return bool(pushes and released.stacks and released.stacks[0].stack.signing)
+
+
+def is_keyless(released: Released, forge: Forge) -> bool:
+    """Return whether the identity of a job signs. Raises UsageError where jobs have none."""
+    signing = released.stacks[0].stack.signing if released.stacks else None
+    if signing is None or signing.keyless is None:
+        return False
+    if forge == "gitea":
+        raise UsageError(
+            "Jobs of Gitea have no identity token for `signing: {keyless: ...}`.",
+            hint="Set `signing: {key: ...}`, and create the secret LAPWING_SIGNING_KEY.",
+        )
+    return True
+
+
+def _built(released: Released, ship: ShipJob | None) -> str | None:
+    """Return the environment that the check builds for, without secrets; None if it cannot.
+
+    For a cluster it is `local`: the remote desired state can be read only with a secret.
+    """
+    if ship is not None and ship.way not in ("argo", "direct"):
+        return ship.environment
+    services = [s for loaded in released.stacks[:1] for s in loaded.stack.services.values()]
+    return "local" if services and all(s.build is not None for s in services) else None
+
+
+def unlisted_branch(released: Released, settings: Settings, top: Path) -> str | None:
+    """Return the default branch unless it is a release branch, or these are set.
+
+    It is the one of the remote repository, else the current one.
+    """
+    release = released.delivery.release
+    if "branches" in release.model_fields_set:
+        return None
+    git = Git(top, settings.environ)
+    found = git.ask("symbolic-ref", "--short", "refs/remotes/origin/HEAD")
+    found = (found or "").removeprefix("origin/") or git.ask("symbolic-ref", "--short", "HEAD")
+    names = [branch.name for branch in release.branches]
+    return found if found and found not in names else None

@@ -1,0 +1,134 @@
+"""The environment that CI ships to, and what its job needs from the forge.
+
+A cluster that Lapwing applies itself (`delivery: direct`) is shipped to from a runner of the team:
+its desired state, history and secrets are in one LAPWING_HOME, which a new runner for each job
+would not have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+from urllib.parse import urlsplit
+
+from lapwing.design.pipeline import (
+    KNOWN_HOSTS,
+    SIGNING_KEY,
+    SSH_KEY,
+    Forge,
+    RegistryLogin,
+    Setting,
+    ShipJob,
+)
+from lapwing.design.ship_job import GOOGLE_PROVIDER
+from lapwing.errors import UsageError, check_name
+from lapwing.stack.cloud import cloud_registry, shared_project_of
+from lapwing.stack.image import parse
+from lapwing.stack.load import LoadedStack
+from lapwing.system.git import without_login
+from lapwing.system.registry_variable import registry_variable
+
+
+def job_of(stacks: Sequence[LoadedStack], forge: Forge, name: str | None) -> ShipJob | None:
+    """Return the job that ships to an environment; None if there is none to ship to.
+
+    By default it is the first machine other than `local`, else the first cluster whose Argo CD has
+    a `repository`. Raises UsageError.
+    """
+    loaded = _chosen(stacks, name)
+    if loaded is None:
+        return None
+    environment, settings = loaded.environment, loaded.settings
+    if settings.target == "machine":
+        if settings.desired is not None and loaded.stack.registry is not None:
+            return _to_registry(loaded, forge, "pull", settings.desired.url)
+        if settings.host is None:
+            return ShipJob(environment, "home")
+        key = f"an SSH key that `lapwing server key -e {environment} FILE.pub` allows."
+        return ShipJob(environment, "ssh", _ssh_settings(key, "the server"))
+    if not settings.uses_argo_cd:
+        return ShipJob(environment, "direct")
+    if settings.repository is None:
+        raise UsageError(
+            f"`repository` is not set for `{environment}`, so CI has nothing to commit to.",
+            hint="Add `repository:` with the git URL that Argo CD reads.",
+        )
+    return _to_registry(loaded, forge, "argo", settings.repository)
+
+
+def _chosen(stacks: Sequence[LoadedStack], name: str | None) -> LoadedStack | None:
+    if name is not None:
+        known = {loaded.environment: loaded for loaded in stacks}
+        check_name("environment", name, known, "the stack file")
+        return known[name]
+    machines = (s for s in stacks if s.settings.target == "machine" and s.environment != "local")
+    clusters = (s for s in stacks if s.settings.uses_argo_cd and s.settings.repository)
+    return next(machines, None) or next(clusters, None)
+
+
+def _to_registry(
+    loaded: LoadedStack, forge: Forge, way: Literal["pull", "argo"], repository: str
+) -> ShipJob:
+    """Return the job that pushes to a registry and commits to a remote repository."""
+    settings = list(_repository_settings(repository))
+    desired = loaded.settings.desired
+    if desired is not None and desired.require_signed:
+        meaning = "the private SSH key of one of `signers`, which signs the commits."
+        settings.append(Setting("LAPWING_DESIRED_SIGNING_KEY", meaning))
+    login, is_keyless = None, False
+    registry = loaded.stack.registry if way == "pull" else loaded.registry
+    if registry is not None and (way == "pull" or loaded.stack.services_without_image):
+        login, needed = _registry_settings(loaded, forge, registry)
+        settings += needed
+        signing = loaded.stack.signing
+        is_keyless = signing is not None and signing.keyless is not None
+        if signing is not None and not is_keyless:
+            meaning = "the private key of `signing` (PEM), which signs images."
+            settings.append(Setting(SIGNING_KEY, meaning))
+    return ShipJob(loaded.environment, way, tuple(settings), login, is_keyless)
+
+
+def _repository_settings(url: str) -> tuple[Setting, ...]:
+    if urlsplit(url).scheme in ("http", "https"):
+        meaning = f"a token that may push to {without_login(url)}."
+        return (Setting("LAPWING_DESIRED_TOKEN", meaning),)
+    key = f"the private key of a deploy key that may push to {without_login(url)}."
+    return _ssh_settings(key, "its host")
+
+
+def _ssh_settings(key: str, host: str) -> tuple[Setting, ...]:
+    known = f"the line of {host} in ~/.ssh/known_hosts."
+    return Setting(SSH_KEY, key), Setting(KNOWN_HOSTS, known)
+
+
+def _registry_settings(
+    loaded: LoadedStack, forge: Forge, registry: str
+) -> tuple[RegistryLogin | None, list[Setting]]:
+    """Return how the job logs in at a registry, and the settings for it.
+
+    Jobs of Gitea have no OpenID Connect token, and theirs can push to no registry.
+    """
+    stack, host = loaded.stack, parse(f"{registry}/any", lower=True).api
+    variable = registry_variable(host)
+    user, token = f"{variable}_USER", f"{variable}_TOKEN"
+    if registry == cloud_registry(stack):
+        project = shared_project_of(stack)
+        account = f"ci@{project}.iam.gserviceaccount.com"
+        if forge == "github":
+            meaning = (
+                "the output `ci_provider` of the Terraform root `shared`. Apply it with ci_subject "
+                "= repo:OWNER/REPOSITORY:ref:refs/heads/BRANCH: only jobs of this branch can then "
+                f"act as {account}, which may push images."
+            )
+            provider = Setting(GOOGLE_PROVIDER, meaning, is_secret=False)
+            return RegistryLogin(variable, account), [provider]
+        key = (
+            f"a key of the service account of the Terraform root `shared`, which may push images: "
+            f"`gcloud iam service-accounts keys create FILE --iam-account {account}`. Gitea's jobs "
+            "have no identity that Google accepts. Replace the key regularly."
+        )
+        return None, [Setting(user, "_json_key"), Setting(token, key)]
+    if forge == "github" and host == "ghcr.io":
+        return RegistryLogin(variable), []
+    meaning = f"the password, or a token, which may push to {registry}."
+    return None, [Setting(user, f"the user at {host}."), Setting(token, meaning)]

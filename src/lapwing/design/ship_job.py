@@ -1,0 +1,179 @@
+"""The job of the workflow that ships the release branches to an environment.
+
+Its first step checks that the forge has the job's secrets, before anything is built; and since the
+release waits for it, before anything is tagged. A comment above the job says what each secret is.
+
+Sources: google-github-actions/auth, README and action.yml (its access token needs no file in the
+workspace, which would be an uncommitted change); Google's "Set up authentication for Docker", for
+the user names of Artifact Registry.
+"""
+
+from __future__ import annotations
+
+import textwrap
+
+from lapwing.design.pipeline import (
+    CHECKOUT,
+    KNOWN_HOSTS,
+    SSH_KEY,
+    Pipeline,
+    ShipJob,
+    in_folder,
+    install,
+)
+
+GOOGLE_AUTH = "google-github-actions/auth@7c6bc770dae815cd3e89ee6cdf493a5fab2cc093 # v3.0.0"
+GOOGLE_PROVIDER = "LAPWING_CI_PROVIDER"
+"""The variable of the forge with the name of the workload identity provider."""
+
+_SHIP_UNSCANNED = "ship --scan off"
+_PUSH = "Build, test, push, and commit to the desired state"
+_COMMANDS = {
+    "home": ("ship", "Build, test, scan, and commit to the desired state"),
+    "ssh": (_SHIP_UNSCANNED, "Build and test, then deploy on the server"),
+    "pull": (_SHIP_UNSCANNED, _PUSH),
+    "argo": (_SHIP_UNSCANNED, _PUSH),
+    "direct": ("deploy", "Build, push, and deploy to the cluster"),
+}
+_FETCH_ALL = "          fetch-depth: 0\n"
+"""An image has the time of the last commit that changed it, which a shallow clone does not know."""
+_SCANNER = "If the runner has trivy or grype, remove `--scan off`."
+_NOTES = {
+    "home": "Runs on a self-hosted runner with the label `lapwing`, as the user of the agent of {} "
+    "(both use one LAPWING_HOME), and never for pull requests. Requires trivy or grype.",
+    "ssh": f"`lapwing server key -e {{}}` allows the SSH key to deploy only this environment. "
+    f"{_SCANNER}",
+    "pull": f"The machine of {{}} pulls what is committed. {_SCANNER}",
+    "argo": f"Argo CD deploys what is committed for {{}}; this job has no access to the cluster. "
+    f"{_SCANNER}",
+    "direct": "Runs on a self-hosted runner with the label `lapwing`, and never for pull requests: "
+    "the LAPWING_HOME of its user has the desired state, the history and the secrets of {}. The "
+    "kubeconfig of this user has access to the cluster, and its `docker login` may push images.",
+}
+
+
+def render(pipeline: Pipeline, job: ShipJob) -> str:
+    """Write the job with the comment above it."""
+    label = "ubuntu-latest"
+    if job.is_self_hosted:
+        label = "lapwing" if pipeline.forge == "gitea" else "[self-hosted, lapwing]"
+    _, title = _COMMANDS[job.way]
+    return f"""\
+{_comment(job)}\
+  ship:
+    needs: check
+    if: github.event_name == 'push'{_except_others(pipeline)}
+    runs-on: {label}
+    timeout-minutes: 60
+{_permissions(job)}\
+    steps:
+{_check_settings(job)}\
+      - uses: {CHECKOUT}
+        with:
+{_FETCH_ALL if job.way in ("pull", "argo", "direct") else ""}\
+          persist-credentials: false
+{"" if job.is_self_hosted else install(pipeline)}\
+{_google_login(job)}\
+      - name: {title}
+        run: {_script(pipeline, job)}
+        env:
+{_variables(job)}\
+          LAPWING_ACTOR: ${{{{ github.actor }}}}
+{in_folder(pipeline)}"""
+
+
+def _comment(job: ShipJob) -> str:
+    lines = textwrap.wrap(_NOTES[job.way].format(job.environment), 96)
+    if job.settings:
+        lines.append("Create in the settings of the repository:")
+    for setting in job.settings:
+        kind = "secret" if setting.is_secret else "variable"
+        text = f"the {kind} {setting.name}: {setting.meaning}"
+        lines += textwrap.wrap(text, 94, initial_indent="- ", subsequent_indent="  ",
+                               break_long_words=False, break_on_hyphens=False)  # fmt: skip
+    return "".join(f"  # {line}\n" for line in lines)
+
+
+def _permissions(job: ShipJob) -> str:
+    """Return the permissions that the login of the job needs beyond those of the workflow."""
+    needed = {"id-token"} if job.is_keyless else set()
+    if job.login is not None:
+        needed.add("id-token" if job.login.account else "packages")
+    lines = "".join(f"      {name}: write\n" for name in sorted(needed))
+    return f"    permissions:\n      contents: read\n{lines}" if needed else ""
+
+
+def _check_settings(job: ShipJob) -> str:
+    if not job.settings:
+        return ""
+    names = " ".join(setting.name for setting in job.settings)
+    values = "".join(f"          {s.name}: {s.expression}\n" for s in job.settings)
+    return f"""\
+      - name: Check that the settings exist
+        run: |
+          missing=
+          for name in {names}; do
+            if [ -z "$(printenv "$name")" ]; then missing="$missing $name"; fi
+          done
+          if [ -n "$missing" ]; then
+            echo "::error::Missing in the settings of the repository:$missing. The comment above" \\
+              "the job \\`ship\\` in the workflow explains them."
+            exit 1
+          fi
+        env:
+{values}"""
+
+
+def _google_login(job: ShipJob) -> str:
+    if job.login is None or job.login.account is None:
+        return ""
+    return f"""\
+      - uses: {GOOGLE_AUTH}
+        id: google
+        with:
+          workload_identity_provider: ${{{{ vars.{GOOGLE_PROVIDER} }}}}
+          service_account: {job.login.account}
+          token_format: access_token
+          create_credentials_file: false
+          export_environment_variables: false
+"""
+
+
+def _script(pipeline: Pipeline, job: ShipJob) -> str:
+    """Return the command, with what it needs before it."""
+    arguments = f"{_COMMANDS[job.way][0]} --environment {job.environment}"
+    if job.is_self_hosted:
+        return f"""|
+          python3 -m venv "$RUNNER_TEMP/lapwing"
+          "$RUNNER_TEMP/lapwing/bin/pip" install --quiet {pipeline.install}
+          "$RUNNER_TEMP/lapwing/bin/lapwing" {arguments}"""
+    if not _uses_ssh(job):
+        return f"lapwing {arguments}"
+    return f"""|
+          install -d -m 700 ~/.ssh
+          printf '%s\\n' "${KNOWN_HOSTS}" >> ~/.ssh/known_hosts
+          eval "$(ssh-agent -s)" > /dev/null
+          trap 'ssh-agent -k > /dev/null' EXIT
+          printf '%s\\n' "${SSH_KEY}" | ssh-add -q -
+          unset {SSH_KEY}
+          lapwing {arguments}"""
+
+
+def _uses_ssh(job: ShipJob) -> bool:
+    return any(setting.name == SSH_KEY for setting in job.settings)
+
+
+def _variables(job: ShipJob) -> str:
+    """Return the variables of the command."""
+    found = {setting.name: setting.expression for setting in job.settings if setting.is_secret}
+    if job.login is not None and job.login.account:
+        found[f"{job.login.variable}_USER"] = "oauth2accesstoken"
+        found[f"{job.login.variable}_TOKEN"] = "${{ steps.google.outputs.access_token }}"
+    elif job.login is not None:
+        found[f"{job.login.variable}_TOKEN"] = "${{ github.token }}"
+    return "".join(f"          {name}: {value}\n" for name, value in found.items())
+
+
+def _except_others(pipeline: Pipeline) -> str:
+    names = (branch.replace("'", "''") for branch in pipeline.others)
+    return "".join(f" && github.ref_name != '{name}'" for name in names)

@@ -1,0 +1,170 @@
+"""The workflow for a forge's CI, which `lapwing ci init` writes.
+
+It calls Lapwing's own verbs and little else, so that what CI does can be run by hand. Its rules:
+actions are pinned to commits and programs to digests; a token has the least permissions and is
+passed only through the environment; no untrusted text (a branch name, a title) is put into a
+script; no job for pull requests runs on the team's own machine; nothing runs for a change of
+documentation.
+
+The first line has a digest of the rest, so that an unedited file can be updated.
+
+Sources: GitHub's workflow syntax and its guide to security hardening; "Compared to GitHub Actions"
+in Gitea's documentation, for what its runners ignore.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+
+from lapwing.design import ship_job
+from lapwing.design.pipeline import (
+    CHECKOUT,
+    Pipeline,
+    in_folder,
+    install,
+    install_helm,
+)
+
+MARK = "# Made by lapwing ci init. Digest of the rest: "
+
+
+def workflow(pipeline: Pipeline) -> str:
+    """Write the whole file, with its first line."""
+    jobs = []
+    if pipeline.stack:
+        jobs.append(_check(pipeline))
+    if pipeline.ship is not None:
+        jobs.append(ship_job.render(pipeline, pipeline.ship))
+    jobs.append(_release(pipeline))
+    body = _head(pipeline) + "\n".join(jobs)
+    return f"{MARK}{_digest(body)}\n{body}"
+
+
+def unchanged(text: str) -> bool:
+    """Return whether a file is unedited, from this version of Lapwing or an earlier one."""
+    first, _, body = text.partition("\n")
+    return first == MARK + _digest(body)
+
+
+def ignored_paths(patterns: Sequence[str]) -> tuple[str, ...]:
+    """Translate documentation patterns, as in .gitignore, to those of `paths-ignore`.
+
+    Patterns with an exception (`!`) or a character class are left out: the workflow then runs, and
+    `lapwing release` finds nothing to release. Source: GitHub's "Filter pattern cheat sheet".
+    """
+    found: list[str] = []
+    if any(pattern.startswith("!") for pattern in patterns):
+        return ()
+    for pattern in patterns:
+        path, anchored = pattern.strip("/"), "/" in pattern.rstrip("/")
+        if set(path) & set("?[]\\+"):
+            continue
+        where = path if anchored else f"**/{path}"
+        if not pattern.endswith("/"):
+            found.append(where)
+        if not set(path.rpartition("/")[2]) & set("*."):
+            found.append(f"{where}/**")
+    return tuple(found)
+
+
+def _digest(body: str) -> str:
+    return hashlib.sha256(body.encode()).hexdigest()[:16]
+
+
+def _head(pipeline: Pipeline) -> str:
+    ignored = ""
+    if pipeline.documentation:
+        patterns = "".join(f"      - {json.dumps(path)}\n" for path in pipeline.documentation)
+        ignored = f"    paths-ignore:\n{patterns}"
+    pull_requests = f"  pull_request:\n{ignored}" if pipeline.stack else ""
+    return f"""\
+# You can edit this file: `lapwing ci init` then replaces it only with --force.
+#
+# Nothing runs for a pull request that changes only documentation, so a required status check would
+# stay pending: make the check job required only if pull requests always change code, too.
+{_forge_note(pipeline)}
+name: lapwing
+
+on:
+  push:
+    branches: {json.dumps(pipeline.branches)}
+{ignored}{pull_requests}
+permissions:
+  contents: read
+
+concurrency:
+  group: lapwing-${{{{ github.ref }}}}
+  cancel-in-progress: ${{{{ github.event_name == 'pull_request' }}}}
+
+jobs:
+"""
+
+
+def _forge_note(pipeline: Pipeline) -> str:
+    if pipeline.forge == "gitea":
+        return """\
+# Gitea before 1.26 ignores `permissions` and `concurrency`: limit the token in the repository's
+# settings. It downloads actions from github.com unless DEFAULT_ACTIONS_URL is set."""
+    login = pipeline.ship and pipeline.ship.login
+    other = " and google-github-actions/auth@*" if login and login.account else ""
+    return f"# In the repository's settings, allow only actions created by GitHub{other}."
+
+
+def _check(pipeline: Pipeline) -> str:
+    build = ""
+    if pipeline.built is not None:
+        build = f"""\
+      - name: Build every service and run its tests
+        run: lapwing ship --check --scan off --environment {pipeline.built}
+{in_folder(pipeline)}"""
+    return f"""\
+  check:
+    runs-on: ubuntu-latest
+    timeout-minutes: 30
+    steps:
+      - uses: {CHECKOUT}
+        with:
+          persist-credentials: false
+{install(pipeline, cached=True)}\
+      - name: Check the stack file
+        run: lapwing check
+{in_folder(pipeline)}\
+{build}"""
+
+
+def _release(pipeline: Pipeline) -> str:
+    needs = ""
+    if pipeline.stack:
+        last = "ship" if pipeline.ship is not None else "check"
+        needs = f"    needs: {last}\n    if: github.event_name == 'push'\n"
+    if pipeline.ship is not None and pipeline.others:
+        # The job `ship` is skipped on some branches.
+        condition = "!failure() && !cancelled() && github.event_name == 'push'"
+        needs = f"    needs: [check, ship]\n    if: ${{{{ {condition} }}}}\n"
+    secrets = "".join(f"          {name}: ${{{{ secrets.{name} }}}}\n" for name in pipeline.secrets)
+    identity = "      id-token: write\n" if pipeline.is_keyless else ""
+    token = "secrets.GITEA_TOKEN" if pipeline.forge == "gitea" else "github.token"
+    return f"""\
+  release:
+{needs}\
+    runs-on: ubuntu-latest
+    timeout-minutes: 30
+    permissions:
+      contents: write
+      packages: write
+{identity}\
+    steps:
+      - uses: {CHECKOUT}
+        with:
+          fetch-depth: 0
+          persist-credentials: false
+{install(pipeline)}\
+{install_helm() if pipeline.has_chart else ""}\
+      - name: Tag and publish the next version
+        run: lapwing release
+        env:
+          LAPWING_FORGE_TOKEN: ${{{{ {token} }}}}
+{secrets}\
+{in_folder(pipeline)}"""
