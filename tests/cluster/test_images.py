@@ -139,11 +139,11 @@ def test_up_builds_images_and_loads_what_nodes_lack(source: Source) -> None:
     [call] = source.calls()
     assert (call[:2], call[3:]) == (["load", "image-archive"], ["--name", name])
     web, docs = source.image("web"), source.image("docs")
-    assert source.loaded() == {i: i.partition("@")[2] for i in (web, docs)}
-    assert web.startswith(f"localhost/{source.name}/web@sha256:")
+    assert source.loaded() == {i: "sha256:" + i.partition(":sha256-")[2] for i in (web, docs)}
+    assert web.startswith(f"localhost/{source.name}/web:sha256-")
     expected = {c["to"] for c in planned["changes"] if c["kind"] == "service"}
     assert {
-        f"{n}@{i.partition('@sha256:')[2][:12]}"
+        f"{n}@{i.partition(':sha256-')[2][:12]}"
         for n, i in zip(("web", "docs"), (web, docs), strict=True)
     } == expected
 

@@ -33,6 +33,19 @@ LOCAL_REGISTRY = "localhost"
 """The registry in the names of images that are in no registry. Nothing is pulled from there."""
 
 
+def image_name(repository: str, digest: str) -> str:
+    """Return the name of an image in the nodes of a local cluster, which differs by its content.
+
+    It is a tag, because the engine of minikube accepts no other name, and because containerd 2 does
+    not start an image of kind that has a digest only: `kind load` adds the name
+    `import-<date>@<digest>` to the first image of an archive, and the CRI plugin then looks the
+    image up by `docker.io/library/import-...`, which does not exist. It prefers names with a tag.
+
+    Sources: ctr's `images import --digests`, which kind calls; containerd 2.3, toContainerdImage.
+    """
+    return f"{repository}:{digest.replace(':', '-')}"
+
+
 @dataclass(frozen=True, slots=True)
 class LocalCluster:
     """A cluster of a tool: its `context` in the kubeconfig, and its `name` for the tool."""
@@ -53,16 +66,6 @@ class LocalCluster:
         if self.tool == "kind":
             return ["kind", "load", "image-archive", str(archive), "--name", self.name]
         return ["minikube", "image", "load", str(archive), "--profile", self.name]
-
-    def image_name(self, repository: str, digest: str) -> str:
-        """The name of a loaded image, which is different for each content.
-
-        kind's nodes keep the name that the archive gives, also one with a digest. In minikube, the
-        engine of Docker accepts a tag only.
-        """
-        if self.tool == "kind":
-            return f"{repository}@{digest}"
-        return f"{repository}:{digest.replace(':', '-')}"
 
     @property
     def delete_command(self) -> list[str]:

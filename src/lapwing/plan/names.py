@@ -117,9 +117,10 @@ def _digest(text: str) -> str:
 def release_of(image: str) -> str:
     """Return the release name of an image.
 
-    It is the last part of the image's name, with its tag or the start of its digest.
+    It is the last part of the image's name, with its tag or the start of its digest, which in the
+    nodes of a local cluster is in the tag.
     """
-    name, _, digest = image.partition("@")
+    name, _, digest = image.replace(":sha256-", "@sha256:").partition("@")
     last = name.rpartition("/")[2]
     if digest:
         return f"{last.partition(':')[0]}@{digest.partition(':')[2][:12]}"

@@ -56,7 +56,7 @@ class BuiltImages:
 
     @property
     def references(self) -> dict[str, str]:
-        """The image of each service, by digest."""
+        """The image of each service, named by its digest."""
         return {r.image.service: self._reference(r) for r in self.results}
 
     @property
@@ -86,9 +86,9 @@ class BuiltImages:
             local_cluster.load(cluster, archive, settings.environ, report)
 
     def _reference(self, result: ImageResult) -> str:
-        digest, cluster = result.image.root.digest, self.destination.cluster
-        if cluster is not None and self.destination.registry is None:
-            return cluster.image_name(result.repository, digest)
+        digest, destination = result.image.root.digest, self.destination
+        if destination.cluster is not None and destination.registry is None:
+            return local_cluster.image_name(result.repository, digest)
         return f"{result.repository}@{digest}"
 
 
