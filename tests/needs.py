@@ -213,6 +213,7 @@ PARTS: dict[str, Callable[[], str | None]] = {
     "github-openapi": _shared("github-openapi/api.github.com.json"),
     "cyclonedx-schema": _shared("cyclonedx-schema"),
     "actionlint": _program("actionlint"),
+    "buildah": _program("buildah"),
     "cosign": _program("cosign"),
     "sigstore": _sigstore,
     "trivy": _program("trivy"),

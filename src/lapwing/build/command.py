@@ -237,16 +237,19 @@ def open_log(
     release: str,
     on_line: Callable[[str], None] | None,
     environ: Mapping[str, str],
+    secrets: Iterable[str] = (),
 ) -> BuildLog:
     """Create a log in a service's folder of logs, and remove the oldest ones.
 
-    The credentials in `environ`, the environment of the build, are masked.
+    The credentials in `environ`, the environment of the build, and the values of its variables
+    `secrets` are masked.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for old in sorted(folder.glob("*.log"))[: -KEPT_LOGS + 1]:
         old.unlink(missing_ok=True)
     stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
-    return BuildLog(folder / f"{stamp}-{release}.log", on_line, credentials(environ))
+    masked = credentials(environ) | {environ[name] for name in secrets}
+    return BuildLog(folder / f"{stamp}-{release}.log", on_line, masked)
 
 
 def credentials(environ: Mapping[str, str]) -> set[str]:

@@ -169,6 +169,12 @@ def check_sources(stack: Stack, _: Environment) -> Iterator[Violation]:
         elif not given:
             hint = "Add `build:` with the source folder, or `image:`."
             yield Violation(f"`{name}` has no source.", at, hint, key=True)
+        elif service.build is not None and service.dockerfile is None:
+            for key in ("target", "secrets"):
+                if getattr(service.build, key):
+                    message = f"`{key}` is for a Dockerfile, and `{name}` has none."
+                    hint = f"Add `dockerfile:`, or remove `{key}`."
+                    yield Violation(message, (*at, "build", key), hint, key=True)
 
 
 def check_machine_sources(stack: Stack, environment: Environment) -> Iterator[Violation]:

@@ -33,10 +33,17 @@ def dockerfile_request(loaded: LoadedStack, name: str, platform: Platform) -> Do
     service = loaded.stack.services[name]
     file, build = PurePosixPath(service.dockerfile or ""), service.build
     request = BuildRequest(loaded.stack.stack, name, source_folder(loaded, name))
-    if build is not None:
-        request = replace(request, env=dict(build.env), timeout=build.timeout)
-    secrets = service.secret_names
-    return DockerfileRequest(request, file.name if build is None else str(file), platform, secrets)
+    if build is None:
+        return DockerfileRequest(request, file.name, platform, service.secret_names)
+    request = replace(request, env=dict(build.env), timeout=build.timeout)
+    return DockerfileRequest(
+        request,
+        str(file),
+        platform,
+        service.secret_names,
+        target=build.target,
+        build_secrets=tuple(build.secrets),
+    )
 
 
 def write_dockerfile(loaded: LoadedStack, settings: Settings, name: str) -> str:
@@ -68,7 +75,7 @@ def _outline(loaded: LoadedStack, settings: Settings, image: BuiltImage) -> Imag
     if image.kind == "dockerfile":
         wanted = dockerfile_request(loaded, image.service, AMD64)
         text = (wanted.build.folder / wanted.dockerfile).read_text("utf-8", errors="replace")
-        return dockerfile_outline(image.service, text, wanted.build.env)
+        return dockerfile_outline(image.service, text, wanted.build.env, wanted.target)
     request = image_request(loaded, settings, image.service, ())
     source = list_source(request.build.folder, settings.environ, request.build.left_out)
     return outline(request, source)

@@ -9,6 +9,7 @@ import contextlib
 import importlib.metadata
 import json
 import platform
+import shutil
 import subprocess
 import sys
 import time
@@ -226,6 +227,57 @@ def test_dockerfile_is_built_by_the_engine_and_pushed(
     container, client = started(docker, f"{stack.server.host}/team/api:latest", free_port())
     with contextlib.closing(client):
         assert client.get("/").text == "1000 /tmp < 1"
+    assert stop(docker, container) == (0, "stopped")
+
+
+STAGES = """\
+FROM {base} AS first
+ARG COLOR
+RUN --mount=type=secret,id=TEAM_TOKEN read -r value < /run/secrets/TEAM_TOKEN; echo "got $value"
+ENV COLOR=$COLOR
+COPY serve.py /app/
+USER 1000:1000
+CMD ["python{version}", "/app/serve.py"]
+FROM first
+RUN exit 3
+"""
+
+
+def test_buildah_builds_a_stage_with_a_secret(
+    stack: Stack, docker: Docker, bases: str, tmp_path: Path
+) -> None:
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    for name in ("git", "nice", "sh"):
+        (programs / name).symlink_to(shutil.which(name) or "")
+    (programs / "buildah").symlink_to(require("buildah"))
+    registries, storage = tmp_path / "registries.conf", tmp_path / "storage.conf"
+    registries.write_text(f'[[registry]]\nlocation = "{stack.server.host}"\ninsecure = true\n')
+    storage.write_text(
+        f'[storage]\ndriver = "overlay"\ngraphroot = "{tmp_path}/g"\nrunroot = "{tmp_path}/r"\n'
+    )
+    environ = stack.installation.environ
+    environ |= {
+        "PATH": str(programs),
+        "CONTAINERS_REGISTRIES_CONF": str(registries),
+        "CONTAINERS_STORAGE_CONF": str(storage),
+        "BUILDAH_ISOLATION": "chroot",  # Root may lack CAP_SYS_RESOURCE in a test.
+    }
+    text = STAGES.format(base=f"{bases}/python:{VERSION}-slim", version=VERSION)
+    build = "{path: ./api, env: {COLOR: blue}, target: first, secrets: [TEAM_TOKEN]}"
+    dockerfile_stack(stack, text, build)
+    assert "The build secret TEAM_TOKEN has no value." in stack.fail()
+    environ["TEAM_TOKEN"] = "hippopotamus"
+    built = stack.build("--push")["api"]
+    config = stack.config("api", built["digest"])
+    assert "COLOR=blue" in config["config"]["Env"]
+    assert stack.build("--push")["api"]["bytes_sent"] == 0
+    logs = [p.read_text() for p in (stack.installation.home / "logs").rglob("*.log")]
+    assert any("got ***" in log for log in logs)
+    assert not any("hippopotamus" in log for log in [*logs, json.dumps(config)])
+    container, client = started(docker, f"{stack.server.host}/team/api:latest", free_port())
+    with contextlib.closing(client):
+        assert client.get("/").text.startswith("1000 ")
     assert stop(docker, container) == (0, "stopped")
 
 

@@ -1,9 +1,9 @@
-"""Images of services with a Dockerfile: built by Docker or Podman, then treated like any other.
+"""Images of services with a Dockerfile: built by an engine, then treated like any other.
 
-The engine gets the files that git tracks, never `.git` or what is ignored, and its image is read
-back as an archive (`save`). From there it is pushed, written or tagged by the same code as an image
-that Lapwing built. A layer is compressed once, so a layer that the registry has is not sent
-again. Whether its digest is reproducible depends on the Dockerfile.
+The engine is Docker, Podman or buildah. It gets the files that git tracks, never `.git` or what is
+ignored, and its image is read back as an archive (`save`). From there it is pushed, written or
+tagged by the same code as an image that Lapwing built. A layer is compressed once, so a layer that
+the registry has is not sent again. Whether its digest is reproducible depends on the Dockerfile.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from lapwing.system import process
 from lapwing.system.git import read_change
 from lapwing.system.secret_names import is_secret
 
-ENGINES = ("docker", "podman")
+ENGINES = ("docker", "podman", "buildah")
 ANSWER_S = 30.0
 """The time in which an engine has to answer."""
 _STEP = re.compile(r"^(?:Step|STEP) (\d+/\d+) ?: (.*)|^#\d+ (?:\[[^\]]*?(\d+/\d+)\]) (.*)")
@@ -48,18 +48,24 @@ _PRIVATE = re.compile(r"(^|/)(\.git|\.env(\.local|\.production)?|id_rsa)/?$")
 
 @dataclass(frozen=True, slots=True)
 class DockerfileRequest:
-    """What to build: a context folder with a Dockerfile in it. `secrets` are names of variables."""
+    """What to build: a context folder with a Dockerfile in it, up to a stage (`target`).
+
+    `secrets` are the names of the service's secrets, which must not be build arguments;
+    `build_secrets` are variables that the steps of the Dockerfile can mount as files.
+    """
 
     build: BuildRequest
     dockerfile: str
     platform: Platform
     secrets: Sequence[str] = ()
+    target: str | None = None
+    build_secrets: Sequence[str] = ()
 
 
 def running_engine(settings: Settings) -> str:
     """Return the container engine on the PATH. Raises BuildError if it is missing or not running.
 
-    `version` asks Docker's daemon; Podman has none.
+    `version` asks Docker's daemon; Podman and buildah have none.
     """
     engine = _find_engine(settings)
     try:
@@ -92,7 +98,7 @@ def check_request(request: DockerfileRequest, settings: Settings) -> None:
     """Check all that is known before a build. Raises BuildError or SourceError."""
     with name_service(request.build, settings):
         running_engine(settings)
-        _refuse(request, read_source(request.build.folder, settings.environ))
+        _refuse(request, read_source(request.build.folder, settings.environ), settings)
 
 
 def build_with_engine(
@@ -106,14 +112,16 @@ def build_with_engine(
     ):
         engine = _find_engine(settings)
         source = read_source(build.folder, settings.environ)
-        _refuse(request, source)
+        _refuse(request, source, settings)
         _report_private(request, source, report)
         change = read_change(build.folder, settings.environ)
         labels = image_labels(build.service, source, change)
         copy(source, Path(work) / "context")
         given = environment(settings.environ, build.env) | _engine_variables(settings.environ)
+        given |= {name: settings.environ[name] for name in request.build_secrets}
         logs = settings.logs / "build" / build.stack / build.service
-        with contextlib.closing(open_log(logs, f"image-{source.digest[:12]}", None, given)) as log:
+        name, secrets = f"image-{source.digest[:12]}", request.build_secrets
+        with contextlib.closing(open_log(logs, name, None, given, secrets)) as log:
             archive = _run_engine(engine, request, Path(work), labels, log, given)
         image = _read(archive, request.platform, labels, settings)
         root = image.manifest
@@ -135,6 +143,12 @@ def _run_engine(
     command = [engine, "build", "--file", str(context / request.dockerfile), "--tag", tag]
     command += ["--iidfile", str(work / "id"), "--platform", str(request.platform)]
     command.append("--force-rm")  # Else Docker without BuildKit leaves the container that failed.
+    if Path(engine).name == "buildah":
+        command.append("--layers")  # Else it keeps no cache.
+    if request.target is not None:
+        command += ["--target", request.target]
+    for name in request.build_secrets:
+        command += ["--secret", f"id={name},env={name}"]
     for name in build.env:
         command += ["--build-arg", name]  # The value is read from the environment.
     for key, value in labels.items():
@@ -157,10 +171,13 @@ def _run_engine(
         raise BuildError(
             f"{engine} built the image but wrote no image ID to the file of `--iidfile`.",
             log=log.path,
-            hint=f"Check that `{Path(engine).name}` is Docker or Podman and not another program.",
+            hint=f"Check that `{Path(engine).name}` is a container engine and not another program.",
         ) from error
+    save = [engine, "save", "--output", str(archive), identity]
+    if Path(engine).name == "buildah":
+        save = [engine, "push", identity, f"docker-archive:{archive}"]
     run(
-        [engine, "save", "--output", str(archive), identity],
+        save,
         folder=context,
         environ=environ,
         log=log,
@@ -172,12 +189,15 @@ def _run_engine(
 
 def _engine_variables(environ: Mapping[str, str]) -> dict[str, str]:
     """Return the variables that the engine finds its daemon, programs and user by."""
-    names = re.compile(r"DOCKER_\w+|CONTAINER_HOST|BUILDKIT_\w+|XDG_RUNTIME_DIR")
+    names = re.compile(
+        r"(DOCKER|BUILDKIT|BUILDAH)_\w+|CONTAINER_HOST|XDG_RUNTIME_DIR"
+        r"|CONTAINERS_(CONF|REGISTRIES_CONF|STORAGE_CONF)|STORAGE_(DRIVER|OPTS)"
+    )
     return {name: value for name, value in environ.items() if names.fullmatch(name)}
 
 
-def _refuse(request: DockerfileRequest, source: Source) -> None:
-    """Refuse secrets in build arguments, and a Dockerfile that does not exist."""
+def _refuse(request: DockerfileRequest, source: Source, settings: Settings) -> None:
+    """Refuse secrets in build arguments, missing build secrets, and a missing Dockerfile."""
     file = request.dockerfile
     if file not in source.files:
         raise BuildError(
@@ -190,8 +210,14 @@ def _refuse(request: DockerfileRequest, source: Source) -> None:
             raise BuildError(
                 f"The build argument {name} is a secret. Build arguments stay readable in the "
                 "history of the image.",
-                hint="Remove it from `build: {env: ...}`. A program gets it at run time, with "
-                "`secrets:` of the service.",
+                hint="Remove it from `build: {env: ...}`. A step of the build gets it with "
+                "`build: {secrets: [...]}`, a program at run time with `secrets:` of the service.",
+            )
+    for name in request.build_secrets:
+        if not settings.environ.get(name):
+            raise BuildError(
+                f"The build secret {name} has no value.",
+                hint=f"Set the environment variable {name} of the command.",
             )
 
 

@@ -51,11 +51,15 @@ def outline(request: ImageRequest, source: Source) -> ImageOutline:
 
 
 def dockerfile_outline(
-    service: str, text: str, arguments: Mapping[str, str] | None = None
+    service: str,
+    text: str,
+    arguments: Mapping[str, str] | None = None,
+    target: str | None = None,
 ) -> ImageOutline:
     """Describe the image of a Dockerfile: what its last stage is based on, and adds to that.
 
-    `arguments` are the build arguments; they override the defaults of the Dockerfile.
+    `arguments` are the build arguments; they override the defaults of the Dockerfile. `target`
+    names another stage.
     """
     stages: dict[str, _Stage] = {}
     last: _Stage | None = None
@@ -74,6 +78,8 @@ def dockerfile_outline(
                 last.user = found[2]
             else:
                 last.layers.append(ImageLayer(_short(found[0])))
+    if target is not None:
+        last = stages.get(target.lower())
     last = last or _Stage()
     base = "" if last.base == "scratch" else last.base
     return ImageOutline(service, base, tuple(last.layers), last.user)
