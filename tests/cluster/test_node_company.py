@@ -6,9 +6,6 @@ in the image of MongoDB; its shell, which the probes call, is the real one.
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,12 +13,11 @@ import pytest
 from playwright.sync_api import expect, sync_playwright
 
 from lapwing.load.client import Plan, running
-from lapwing.load.worker import Traffic
 from lapwing.plan import server_images
+from tests import company as company_inc
 from tests import database_images
 from tests.cluster import node_images, node_volumes
 from tests.cluster.node import Node
-from tests.cluster.node_fixtures import downloaded
 from tests.cluster.node_stack import NodeStack
 from tests.conftest import FIGURES
 from tests.needs import require
@@ -29,9 +25,6 @@ from tests.registries import Server
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(2400), pytest.mark.xdist_group("node")]
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "company-inc"
-NAME = "company-inc"
-IGNORED = shutil.ignore_patterns("node_modules", "dist", "__pycache__", ".pytest_cache", ".venv")
 ENVIRONMENT = """
   node:
     target: kubernetes
@@ -43,14 +36,6 @@ ENVIRONMENT = """
       web: {{resources: {{cpu: 50m, memory: 64Mi}}, rollout: {{keep_old: 60s}}}}
 """
 """The node has two CPUs for all releases that run during `keep_old`, and for their clients."""
-CUSTOMER = '{"name": "Customer {unique}", "email": "customer-{unique}@example.com"}'
-TRAFFIC = (
-    Traffic(kind="new", path="/api/version", workers=2, interval=0.1),
-    Traffic(kind="keep-alive", path="/api/customers?size=5", workers=2, interval=0.1),
-    Traffic(kind="body", path="/api/customers", body=CUSTOMER, check="rest", interval=0.5),
-    Traffic(kind="page", path="/", interval=0.5, version=r"<title>(\w+)"),
-    Traffic(kind="events", path="/api/events", seconds=25),
-)
 STEPS = ("deploy", "deploy", "rollback", "deploy", "deploy", "rollback", "deploy")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 
@@ -58,14 +43,7 @@ FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 @pytest.fixture(scope="module")
 def packages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """The packages of the example, in place of those of the other tests."""
-    folder = tmp_path_factory.mktemp("packages")
-    web = folder / "web"
-    shutil.copytree(EXAMPLE / "web", web, ignore=IGNORED)
-    npm = {"npm_config_cache": str(folder / "npm"), "npm_config_ignore_scripts": "true"}
-    subprocess.run(["npm", "ci", "--silent"], cwd=web, env={**os.environ, **npm}, check=True)
-    shutil.rmtree(web)
-    lock = f"--requirement={EXAMPLE / 'api' / 'requirements.txt'}"
-    return {**downloaded(folder, lock), **npm, "npm_config_offline": "true"}
+    return company_inc.download_packages(tmp_path_factory.mktemp("packages"))
 
 
 class Company(NodeStack):
@@ -73,33 +51,24 @@ class Company(NodeStack):
 
     def write_stack(self) -> None:
         """Copy the example, with an environment for the node and a base image that it has."""
-        shutil.copytree(EXAMPLE, self.folder, dirs_exist_ok=True, ignore=IGNORED)
-        stack = self.folder / "lapwing.yaml"
-        base = f"{{path: ./api, base: '{self.registry.host}/{node_images.PYTHON}'}}"
-        text = stack.read_text().replace("build: ./api", f"build: {base}")
-        stack.write_text(text + ENVIRONMENT.format(registry=self.registry.host))
+        base = f"{self.registry.host}/{node_images.PYTHON}"
+        environment = ENVIRONMENT.format(registry=self.registry.host)
+        company_inc.copy_example(self.folder, base, environment)
 
     def release(self, version: str) -> None:
         """Commit a version of the API and of the page."""
-        api = (EXAMPLE / "api" / "api.py").read_text()
-        page = (EXAMPLE / "web" / "index.html").read_text()
-        self.write(
-            {
-                "api/api.py": api.replace('"development"', f'"{version}"'),
-                "web/index.html": page.replace("<title>", f"<title>{version} "),
-            }
-        )
+        self.write(company_inc.release(version))
 
 
 @pytest.fixture
 def company(
     argo: None, tmp_path: Path, node: Node, registry: Server, packages: dict[str, str]
 ) -> Company:
-    node_volumes.add(node, NAME)
+    node_volumes.add(node, company_inc.NAME)
     image = server_images.reference("mongodb", None, "8")
     made = database_images.mongodb(tmp_path, shell=True)
     node_images.push_database(registry, made, image)
-    company = Company(tmp_path, node, registry, packages, NAME)
+    company = Company(tmp_path, node, registry, packages, company_inc.NAME)
     company.write_stack()
     return company
 
@@ -110,7 +79,7 @@ def test_no_request_fails_in_deployments_and_rollbacks_of_company_inc(
     company.release("v0")
     company.json("up", "-e", "node", "--yes")
     expected, done = {"v0"}, []
-    with running(Plan(company.edge(), TRAFFIC), tmp_path) as client:
+    with running(Plan(company.edge(), company_inc.TRAFFIC), tmp_path) as client:
         client.wait_for_answers()
         for number, verb in enumerate(STEPS, 1):
             if verb == "deploy":
