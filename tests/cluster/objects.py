@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from lapwing.kubernetes.applyset import Scope
+from lapwing.render.kubernetes.workloads import MAX_OLD_SLOTS
 
 
 def namespace(scope: Scope) -> dict[str, Any]:
@@ -94,6 +95,7 @@ def rollout(scope: Scope, name: str, image: str, **strategy: Any) -> list[dict[s
             "activeService": name,
             "previewService": f"{name}-preview",
             "scaleDownDelaySeconds": 600,
+            "scaleDownDelayRevisionLimit": MAX_OLD_SLOTS,
             **strategy,
         }
     }

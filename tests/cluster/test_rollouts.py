@@ -143,6 +143,28 @@ def test_switch_and_rollback_to_the_warm_slot(
     assert {p["metadata"]["uid"] for p in api.list("v1", "Pod", scope.namespace)} <= before
 
 
+def test_two_old_slots_at_most_keep_their_pods(
+    api: ApiClient, cluster: Cluster, scope: Scope
+) -> None:
+    for number in range(1, 5):
+        deploy(api, scope, f"shop/api:v{number}")
+    wait_until(lambda: images(api, scope) == {"v2", "v3", "v4"}, "the first release has no pods")
+    deploy(api, scope, "shop/api:v5", autoPromotionEnabled=False)
+    deploy(api, scope, "shop/api:v6")  # It replaces a candidate that never had traffic.
+    assert served(api, cluster, scope) == "shop/api:v6"
+    wait_until(lambda: images(api, scope) == {"v4", "v5", "v6"}, "the older releases have no pods")
+    before = {p["metadata"]["uid"] for p in api.list("v1", "Pod", scope.namespace)}
+    deploy(api, scope, "shop/api:v4", autoPromotionEnabled=False)  # The previous one is warm.
+    assert served(api, cluster, scope) == "shop/api:v4"
+    assert {p["metadata"]["uid"] for p in api.list("v1", "Pod", scope.namespace)} <= before
+
+
+def images(api: ApiClient, scope: Scope) -> set[str]:
+    """The tags of the images of all pods."""
+    pods = api.list("v1", "Pod", scope.namespace)
+    return {p["spec"]["containers"][0]["image"].rpartition(":")[2] for p in pods}
+
+
 def test_held_release_waits_for_promote(api: ApiClient, cluster: Cluster, scope: Scope) -> None:
     deploy(api, scope, "shop/api:v1", autoPromotionEnabled=False)
     with pytest.raises(StateError, match="No deployment in progress"):

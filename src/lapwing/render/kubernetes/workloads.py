@@ -33,6 +33,11 @@ HISTORY = 5
 MIN_SCALE_DOWN_DELAY_S = 30
 """How long the old slot stays at least, until every node uses the new one and the edge has closed
 its connections. Source: Argo Rollouts documentation: scaleDownDelaySeconds is 30 or more."""
+MAX_OLD_SLOTS = 2
+"""How many old slots of a service have pods at most; Argo Rollouts removes the others at once, the
+oldest first. One is not enough: a candidate that was replaced before its switch counts as an old
+slot, a newer one than the release that has served until the switch, whose connections would be
+closed at the switch. Source: argo-rollouts v1.9.2, rollout/bluegreen.go and replicaset.go."""
 
 
 def manifests(cluster: ClusterEnvironment) -> Iterator[Manifest]:
@@ -97,6 +102,7 @@ def _blue_green(cluster: ClusterEnvironment, part: str, service: Service) -> dic
         "previewService": name(part, "preview"),
         "autoPromotionEnabled": not (rollout.hold or cluster.hold),
         "scaleDownDelaySeconds": max(MIN_SCALE_DOWN_DELAY_S, round(rollout.keep_old)),
+        "scaleDownDelayRevisionLimit": MAX_OLD_SLOTS,
         "abortScaleDownDelaySeconds": 30,
     }
     if rollout.smoke:
