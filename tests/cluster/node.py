@@ -149,9 +149,17 @@ class Node:
         return not any((hierarchy / self.group).exists() for hierarchy in _hierarchies())
 
     def _proxy_command(self) -> tuple[str, ...]:
+        """The program that forwards connections to Services.
+
+        In its mode `iptables`, two tables are replaced one after the other. When a Service gets its
+        first endpoint again, such as after a restart of the only kubelet, a SYN between both is
+        neither rejected nor translated, and the kernel tracks the connection like that: it is lost
+        (kubernetes #48719). Measured with 60 changes: 77 of 60,307 connections; none of 69,998 in
+        the mode `nftables`, which replaces all rules at once.
+        """
         return (
             str(self.cluster.parts / "kube-proxy"), f"--kubeconfig={self.cluster.kubeconfig}",
-            f"--hostname-override={NODE}", "--proxy-mode=iptables", f"--cluster-cidr={PODS}",
+            f"--hostname-override={NODE}", "--proxy-mode=nftables", f"--cluster-cidr={PODS}",
             "--conntrack-max-per-core=0", "--conntrack-min=0",
             "--conntrack-tcp-timeout-established=0", "--conntrack-tcp-timeout-close-wait=0",
         )  # fmt: skip

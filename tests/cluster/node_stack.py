@@ -32,9 +32,7 @@ class NodeStack(Installation):
     def edge(self) -> Target:
         """The edge's Service, with the certificate that was generated for it.
 
-        The node forwards connections to it a moment after its pods have become ready. One that is
-        begun while kube-proxy replaces the rules may be lost whole: the kernel tracks it without
-        the Service's rule, also when the client sends its SYN again.
+        The node forwards connections to it a moment after its pods have become ready.
         """
         authority = self.home.with_name("edge.pem")
         authority.write_text(self.secret(f"{self.name}-edge-tls", "tls.crt"))
