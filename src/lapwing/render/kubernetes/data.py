@@ -35,6 +35,7 @@ FILE = "data.yaml"
 WAVE = 3
 DEFAULT_STORAGE_BYTES = 10 * 2**30
 """The size of a volume if the stack file does not state it."""
+_SORTING = f"{IMAGES['mysql'].data}/.tmp"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +66,15 @@ SERVERS: dict[ResourceKind, Server] = {
         ping='MYSQL_PWD="$MYSQL_PASSWORD" mysqladmin ping -h 127.0.0.1 -u "$MYSQL_USER" --silent',
         reach='mysqladmin ping -h "$HOST" --silent',
         # A connection takes some MiB at most; 151 is MySQL's default. A binary log is only for
-        # replication and point-in-time recovery: 3 days.
+        # replication and point-in-time recovery: 3 days. ALTER TABLE sorts a whole table in files,
+        # which have to fit: on the volume, in a folder that an initialization ignores.
         start="connections=$((MEMORY / 8388608))\n"
+        f"mkdir -p {_SORTING}\n"
         "exec docker-entrypoint.sh mysqld"
         " --innodb-buffer-pool-size=$((MEMORY / 10 * 6))"
         " --max-connections=$((connections > 151 ? connections : 151))"
-        " --binlog-expire-logs-seconds=259200\n",
+        " --binlog-expire-logs-seconds=259200"
+        f" --tmpdir={_SORTING}\n",
     ),
     "redis": Server(
         environment={"REDISCLI_AUTH": "@password"},

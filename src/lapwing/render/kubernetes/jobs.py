@@ -3,7 +3,9 @@
 A `job` service, and the `migrate` of a service, is a Job whose name ends in a digest of its whole
 pod spec, because a Job's pods are immutable. So it runs once for each release, a finished one does
 not block the next, and applying the same again does nothing. With Argo CD a job service is a hook
-of the sync: it runs before workloads of a later wave, and a failed one stops the sync. One that
+of the sync: it runs before workloads of a later wave, and a failed one stops the sync. Argo CD
+never removes a hook with another name, so a finished one has a time to live; other Jobs have none,
+because they would be created, and run, again. One that
 runs `after` services is in the last wave, which starts when they are healthy; a chart has no waves,
 so its program has to wait for them. A migration is no hook, because a hook of a first installation
 would wait forever for a database that is applied later (see fleet's #26580).
@@ -47,6 +49,10 @@ RETRIES = 3
 KEPT_RUNS = 3
 """Finished runs of a scheduled job whose pods, and so their output, are kept: of each outcome."""
 
+KEPT_HOOK_S = 7 * 86400
+"""How long Kubernetes keeps a finished hook, and so its output: until long after Argo CD has read
+its outcome (argo-cd #21055)."""
+
 
 def manifests(cluster: ClusterEnvironment) -> Iterator[Manifest]:
     """Yield the job services and the migrations."""
@@ -62,7 +68,10 @@ def manifests(cluster: ClusterEnvironment) -> Iterator[Manifest]:
                 "argocd.argoproj.io/hook-delete-policy": "BeforeHookCreation",
             }
             annotations = hook if cluster.is_argo else {}
-            yield Manifest(file, wave, _job(cluster, part, service, service.command, annotations))
+            job = _job(cluster, part, service, service.command, annotations)
+            if cluster.is_argo:
+                job["spec"]["ttlSecondsAfterFinished"] = KEPT_HOOK_S
+            yield Manifest(file, wave, job)
         elif service.migrate is not None:
             run = service.migrate.run
             yield Manifest(FILE, WAVE - 1, service_account(cluster, part))
