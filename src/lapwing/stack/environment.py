@@ -102,9 +102,9 @@ class Gateway(StrictModel):
         "Gateway and `nginx` for an Ingress. GKE's other classes are refused: they need a "
         "proxy-only subnet.",
     )
-    issuer: NonEmpty | None = Field(
+    issuer: ObjectName | None = Field(
         None,
-        description="The cert-manager ClusterIssuer that issues the certificate. Default: with "
+        description="The name of the cert-manager ClusterIssuer that issues the certificate. Default: with "
         "GKE's class a certificate of Google (for a Gateway, `lapwing infra` creates it), else the "
         "TLS Secret `<stack>-edge-tls`, which you create.",
     )

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 from pydantic.alias_generators import to_camel
 
 from lapwing.stack.fields import LabelKey, LabelValue, ObjectName, StrictModel
 
+MAX_ANNOTATION_BYTES = 256 * 1024
+"""What an API server accepts: the sum of all keys and values of an object."""
 Weight = Annotated[int, Field(ge=1, le=100)]
 
 
@@ -185,6 +187,13 @@ class Pods(StrictModel):
         "`kubectl create secret docker-registry`.",
         examples=[["mirror-login"]],
     )
+
+    @field_validator("annotations")
+    @classmethod
+    def _check_size(cls, annotations: dict[str, str]) -> dict[str, str]:
+        if sum(len(f"{k}{v}".encode()) for k, v in annotations.items()) > MAX_ANNOTATION_BYTES:
+            raise ValueError("the annotations are larger than the 256 KiB that Kubernetes accepts")
+        return annotations
 
     @property
     def spec(self) -> dict[str, Any]:

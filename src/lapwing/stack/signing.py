@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from typing import Self
+
+from pydantic import Field, model_validator
 
 from lapwing.stack.fields import NonEmpty, StrictModel
 
@@ -33,6 +35,12 @@ class Keyless(StrictModel):
         None,
         description="The file with the addresses of its services (`signing_config.v0.2.json`).",
     )
+
+    @model_validator(mode="after")
+    def _check_issuer(self) -> Self:
+        if self.issuer.startswith("http:") and self.trusted_root is None:
+            raise ValueError("`issuer` has to begin with https:// on Sigstore's public instance")
+        return self
 
 
 class Signing(StrictModel):

@@ -57,6 +57,17 @@ def test_large_file_is_refused_without_reading(path: Path) -> None:
     assert "50 MiB" in refused(path).message
 
 
+@pytest.mark.parametrize("size", [262_144 - len("note"), 262_144])
+def test_annotations_that_kubernetes_does_not_accept_are_refused(path: Path, size: int) -> None:
+    pods = f"{{annotations: {{note: {'x' * size}}}}}"
+    path.write_text(f"{GOOD}environments: {{shop: {{target: kubernetes, pods: {pods}}}}}\n")
+    if size < 262_144:
+        load(path, "shop")
+    else:
+        with pytest.raises(StackFileError, match="256 KiB that Kubernetes accepts"):
+            load(path, "shop")
+
+
 def test_binary_file_is_refused(path: Path) -> None:
     path.write_bytes(Path(sys.executable).read_bytes()[:5000])
     assert "binary" in refused(path).message
