@@ -20,6 +20,8 @@ from tests.integration.image.docker import Docker, write_base
 from tests.needs import require
 
 ENTRYPOINT = "docker-entrypoint.sh"
+TOOLS = ("cat", "date", "grep", "head", "mkdir", "sed", "sleep")
+"""Commands that the scripts of backups call; they are those of busybox."""
 MYSQL = """\
 #!/bin/sh
 set -e
@@ -88,6 +90,10 @@ def mysql(folder: Path) -> DatabaseImage:
     with tarfile.open(archive, "w") as files:
         files.add(require("mysql-root"), ".")
         files.add(_program(folder, ENTRYPOINT, MYSQL), f"usr/local/bin/{ENTRYPOINT}")
+        for command in TOOLS:
+            link = tarfile.TarInfo(f"usr/local/bin/{command}")
+            link.type, link.linkname = tarfile.SYMTYPE, "/bin/busybox"
+            files.addfile(link)
     return DatabaseImage(archive, "mysqld", path="/usr/local/bin:/usr/sbin:/usr/bin")
 
 
@@ -97,7 +103,8 @@ def redis(folder: Path) -> DatabaseImage:
     for kind in ("server", "cli"):
         program = server.with_name(server.name.replace("server", kind))
         files[f"usr/local/bin/redis-{kind}"] = program.resolve()
-    write_base(archive, files, ("sh", "sed"))
+    files |= {f"usr/local/bin/{command}": Path(require("busybox")) for command in TOOLS}
+    write_base(archive, files, ("sh",))
     return DatabaseImage(archive, "redis-server", folder="/data")
 
 

@@ -21,6 +21,11 @@ from tests.registries import CONFIG, LAYER, MANIFEST, Server, digest_of
 PYTHON = f"library/python:{sys.version_info[0]}.{sys.version_info[1]}-slim"
 COMMANDS = ("awk", "cat", "grep", "head", "nslookup", "sed", "sh", "sleep", "tr")
 """Commands that the scripts of smoke tests, the traffic analysis and charts call."""
+ARCHIVING = (
+    "cat", "date", "grep", "gzip", "mkdir", "rm", "sed", "sh", "sha256sum", "sort", "tail", "tar",
+    "tr", "wc",
+)  # fmt: skip
+"""Commands that the scripts of backups call."""
 
 
 def push_system(server: Server, parts: Path, folder: Path) -> None:
@@ -51,6 +56,13 @@ def push_curl(server: Server, folder: Path, image: str) -> None:
     box = Path(require("busybox"))
     commands = {f"usr/local/bin/{command}": box for command in COMMANDS}
     push(server, folder, image, commands, [], (Path(require("curl")).name,))
+
+
+def push_rclone(server: Server, folder: Path, image: str) -> None:
+    """Push the rclone of this machine, with commands of busybox, under the name of an image."""
+    box = Path(require("busybox"))
+    commands = {f"usr/local/bin/{command}": box for command in ARCHIVING}
+    push(server, folder, image, commands, [], (Path(require("rclone")).name,))
 
 
 def push_openssl(server: Server, folder: Path, image: str) -> None:
