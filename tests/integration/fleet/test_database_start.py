@@ -75,7 +75,7 @@ def test_mysql_arguments_follow_the_memory_limit(
     entrypoint.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
     entrypoint.chmod(0o755)
     environ = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "MEMORY": str(memory)}
-    script = SERVERS["mysql"].start or ""
+    script = (SERVERS["mysql"].start or "").replace("/var/lib/mysql", str(tmp_path / "data"))
     ran = subprocess.run(
         ["/bin/sh", "-euc", script], env=environ, capture_output=True, text=True, check=True
     )
@@ -85,3 +85,5 @@ def test_mysql_arguments_follow_the_memory_limit(
     assert int(settings["innodb-buffer-pool-size"]) // MIB == pool
     assert settings["max-connections"] == str(connections)
     assert settings["binlog-expire-logs-seconds"] == str(3 * 86400)
+    assert Path(settings["tmpdir"]).is_relative_to(tmp_path / "data")
+    assert Path(settings["tmpdir"]).is_dir()
