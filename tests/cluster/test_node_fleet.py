@@ -1,6 +1,7 @@
 """FleetDM on a real node, as the stack of this repository has it: MySQL and Redis are real servers.
 
-Their backups are in a volume of the cluster. A script takes the place of Fleet (`tests.fleet_program`).
+Their backups are in a volume of the cluster. A script takes the place of Fleet
+(`tests.fleet_program`).
 """
 
 from __future__ import annotations

@@ -104,9 +104,9 @@ class Gateway(StrictModel):
     )
     issuer: ObjectName | None = Field(
         None,
-        description="The name of the cert-manager ClusterIssuer that issues the certificate. Default: with "
-        "GKE's class a certificate of Google (for a Gateway, `lapwing infra` creates it), else the "
-        "TLS Secret `<stack>-edge-tls`, which you create.",
+        description="The name of the cert-manager ClusterIssuer that issues the certificate. "
+        "Default: with GKE's class a certificate of Google (for a Gateway, `lapwing infra` "
+        "creates it), else the TLS Secret `<stack>-edge-tls`, which you create.",
     )
 
 
