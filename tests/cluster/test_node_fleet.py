@@ -95,7 +95,7 @@ def fleet(
     node_images.push_curl(registry, tmp_path, CURL)
     node_images.push_rclone(registry, tmp_path, backup.IMAGE)
     # Two databases, the backups, the backup of an upgrade, and one for each Job.
-    node_volumes.add(node, "fleet", 14)
+    node_volumes.add(node, "fleet", 24)
     made = Fleet(tmp_path, node, registry, packages)
     yield made
     made.call("down", "-e", "kind", "--volumes", "--yes")
