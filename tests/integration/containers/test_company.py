@@ -15,7 +15,13 @@ from tests.installation import installation
 from tests.integration.image.docker import Docker
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(5400), pytest.mark.xdist_group("containers")]
-ENVIRONMENT = "  local: {runtime: container}\n"
+ENVIRONMENT = """
+  local:
+    runtime: container
+    services:
+      api: {rollout: {analysis: {window: 10s, max_error_rate: 1%, max_p95: 10s}}}
+"""
+"""The limit of the example, 500 ms, would roll back on a machine that runs other tests."""
 STEPS = ("deploy", "deploy", "rollback", "deploy") * 5
 
 
