@@ -44,6 +44,15 @@ def _setpriv() -> str | None:
     return None if subprocess.run(other, capture_output=True, check=False).returncode else found
 
 
+def _journald() -> str | None:
+    """The journal of systemd, which root can start in a mount namespace."""
+    program = Path("/lib/systemd/systemd-journald")
+    if os.geteuid() != 0 or not program.exists() or not shutil.which("journalctl"):
+        return None
+    done = subprocess.run(["unshare", "--mount", "true"], capture_output=True, check=False)
+    return str(program) if done.returncode == 0 else None
+
+
 def _memory_cgroup() -> str | None:
     """The folder in which groups of processes with limited memory can be made: by root, where the
     control groups, of version 1 or 2, are writable."""
@@ -184,6 +193,7 @@ PARTS: dict[str, Callable[[], str | None]] = {
     "tmpfs": _tmpfs,
     "server": _server,
     "setpriv": _setpriv,
+    "journald": _journald,
     "pdeathsig": process._setpriv,
     "memory-cgroup": _memory_cgroup,
     "cgroup": _cgroup,

@@ -32,6 +32,7 @@ from lapwing.agent.autoscaler import Autoscaler
 from lapwing.agent.context import Context
 from lapwing.agent.desired_watcher import DesiredStateWatcher, Key
 from lapwing.agent.environment import Environment
+from lapwing.agent.log_shipping import Shippers
 from lapwing.agent.meter import Meter
 from lapwing.agent.proxy import certificates
 from lapwing.agent.proxy.public_certificate import PublicCertificate
@@ -63,6 +64,8 @@ INHERITED = (
     *("DOCKER_HOST", "CONTAINER_HOST", "DOCKER_CONFIG", "XDG_RUNTIME_DIR"),
 )
 """The variables that a started agent has of the command's."""
+LOGS_STOP_S = 3.0
+"""How long the agent waits at its end until the last logs are shipped; the next one continues."""
 IDLE_EXIT_S = 3.0
 """How long nothing is running before the agent exits."""
 
@@ -97,6 +100,7 @@ class Agent:
             warn=self._warn,
         )
         self.puller = Puller(settings, self._show_pull)
+        self.shippers = Shippers(settings, self.secrets, self._show_logs)
         self._context: Context | None = None
         self._tasks: dict[Key, asyncio.Task[None]] = {}
         self._ticks: dict[Key, asyncio.Task[None]] = {}
@@ -151,6 +155,7 @@ class Agent:
             environment.unwatch_all()
         with contextlib.suppress(OSError):
             self.meter.write()
+        await asyncio.to_thread(self.shippers.stop, LOGS_STOP_S)
         if self._lost_ticks or any(not e.idle for e in self.environments.values()):
             await self.envoy.leave()
         else:
@@ -233,6 +238,12 @@ class Agent:
             environment.store.pull_problem = problem
             environment.store.update_status()
 
+    def _show_logs(self, key: Key, problem: str | None) -> None:
+        """Show in the status of an environment why its logs are not shipped."""
+        environment = self.environments.get(key)
+        if environment is not None:
+            environment.store.show_log_problem(problem)
+
     def _warn(self, text: str) -> None:
         """Log a sentence, also to the event log of every environment."""
         log.warning("%s", text)
@@ -284,6 +295,7 @@ class Agent:
             if every and (self._upkeep is None or self._upkeep.done()):
                 self._upkeep = asyncio.create_task(self._tick_machine())
             self.puller.tick()
+            self.shippers.tick({k: e.state.document for k, e in self.environments.items()})
             environments = self.environments.values()
             is_needed = self.settings.server or not self.puller.is_idle
             if is_needed or not all(e.idle and not e.state.has_containers for e in environments):

@@ -141,6 +141,7 @@ def empty(like: Document) -> Document:
         edge=like.edge,
         maintenance=like.maintenance,
         backup=like.backup,
+        logs=like.logs,
         deployment=like.deployment,
     )
 

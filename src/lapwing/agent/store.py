@@ -95,6 +95,7 @@ class Store:
         self.unsaved: str | None = None
         """Why the state on disk is not the present one."""
         self._public_certificate_problem: str | None = None
+        self._log_problem: str | None = None
         self._certificate_problem: str | None = None
         self._mask = mask
         self._scaling: dict[int, ScalingStatus] = {}
@@ -141,6 +142,14 @@ class Store:
             self._public_certificate_problem = problem
             self.update_status()
 
+    def show_log_problem(self, problem: str | None) -> None:
+        """Show in the status why logs are not shipped."""
+        problem = problem and self._mask(problem)
+        if problem != self._log_problem:
+            self.event("agent", problem or "Logs are shipped again.")
+            self._log_problem = problem
+            self.update_status()
+
     def _find_certificate_problem(self) -> str | None:
         return provided_certificates.problem(self.state) or self._public_certificate_problem
 
@@ -162,6 +171,7 @@ class Store:
             found.advice = [
                 text for (n, _), texts in self._advice.items() if n in active for text in texts
             ]
+            found.log_problem = self._log_problem
             status.write(self.folder, found)
 
     def show_scaling(self, number: int, scaling: ScalingStatus) -> None:

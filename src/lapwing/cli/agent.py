@@ -25,6 +25,8 @@ RestartSec=1
 # Replicas, databases and Envoy outlive the agent on purpose, also if one of them is out of memory.
 KillMode=process
 OOMPolicy=continue
+# The messages of the agent and, with `logs: journald`, of all services.
+LogRateLimitIntervalSec=0
 # The agent creates a control group for each replica.
 Delegate=yes
 

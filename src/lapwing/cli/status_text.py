@@ -68,6 +68,9 @@ def show_status(context: Context, report: StatusReport) -> None:
     if found.problem is not None:
         printer.data("")
         printer.data(f"Problem: {found.problem}")
+    if found.log_problem is not None:
+        printer.data("")
+        printer.data(f"Warning: {found.log_problem}")
     if report.last_failure is not None:
         printer.data("")
         printer.data(_last_failure(report.last_failure, found.environment))

@@ -159,6 +159,8 @@ def _problems(settings: Settings) -> Iterator[CheckResult]:
     for _, found in status.read_all(settings.home):
         if found.problem:
             yield CheckResult(f"{found.stack}/{found.environment}", False, found.problem)
+        if found.log_problem:
+            yield CheckResult(f"{found.stack}/{found.environment}", None, found.log_problem)
     for stack, environment in pull.sources(settings):
         is_shown = status.read(settings.environment(stack, environment)) is not None
         if not is_shown and (problem := pull.state(settings, stack, environment).problem):

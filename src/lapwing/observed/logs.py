@@ -82,7 +82,14 @@ class TimeKeeper:
             write_atomic(path, b"".join([first, *notes[1::2]]), sync=False)
 
 
-class _Notes:
+def release_of(log: Path) -> str:
+    """Return the release that wrote a log; empty before its first note."""
+    with contextlib.suppress(OSError), _times(log).open(errors="replace") as file:
+        return file.readline().rstrip("\n")
+    return ""
+
+
+class Notes:
     """The notes of a log: its release, and the time of each part by the inode of its file."""
 
     def __init__(self, log: Path) -> None:
@@ -106,6 +113,11 @@ class _Notes:
         at = bisect.bisect_left(notes, (end, 0))
         return notes[at][1] if at < len(notes) else part.st_mtime_ns
 
+    def size_before(self, part: os.stat_result, moment: int) -> int:
+        """Return how much of a file was written before a moment; 0 if that is not known."""
+        sizes = [size for size, when in self._of.get(part.st_ino, []) if when < moment]
+        return max(sizes, default=0) if part.st_mtime_ns >= moment else part.st_size
+
 
 class LogReader:
     """Reads one log: its end, and then new lines, across rotations."""
@@ -116,7 +128,7 @@ class LogReader:
 
     def tail(self, count: int, *, follow: bool = False) -> list[Line]:
         """Return the last lines; with `follow`, only whole ones, and `new` continues after them."""
-        notes = _Notes(self.log)
+        notes = Notes(self.log)
         with ExitStack() as stack:
             parts = self._open(stack)
             found = list(islice(_backwards(parts), count + 1))
@@ -133,7 +145,7 @@ class LogReader:
         texts = self._follower.read()
         if not texts:
             return []
-        release = _Notes(self.log).release
+        release = Notes(self.log).release
         return [self._line(text, self._follower.written, release) for text in texts]
 
     def _line(self, text: bytes, moment: int, release: str) -> Line:

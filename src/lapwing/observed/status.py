@@ -177,6 +177,8 @@ class Status(msgspec.Struct, kw_only=True):
     problem: str | None = None
     advice: list[str] = []
     """What to change: files that the next release would not have, ports open to other machines."""
+    log_problem: str | None = None
+    """Why not all logs are shipped; requests are not affected."""
     running: bool = False
     """Whether any process is running: replicas, also draining and stopping ones, or databases."""
     stopping: dict[str, float] = {}

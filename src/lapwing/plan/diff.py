@@ -49,7 +49,7 @@ def diff(document: Document, before: Document | None) -> list[Change]:
     changes = _compare("service", old_services, document.services)
     changes += _compare("resource", old_resources, document.resources)
     if before is not None and not changes:
-        keys = ("domains", "acme", "backup", "maintenance")
+        keys = ("domains", "acme", "backup", "logs", "maintenance")
         fields = tuple(key for key in keys if getattr(before, key) != getattr(document, key))
         fields += _changed_fields(before.edge or Edge(), document.edge or Edge())
         if fields:

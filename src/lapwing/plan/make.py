@@ -68,6 +68,7 @@ def make(
         acme=_acme(loaded),
         edge=_edge(loaded, secrets),
         backup=_backup(loaded),
+        logs=_logs(loaded),
         maintenance=current.lasting_maintenance if current is not None else UNSET,
         deployment=deployment,
         services=services,
@@ -123,6 +124,11 @@ def _backup(loaded: LoadedStack) -> model.Backup | UnsetType:
         region=wanted.region,
         recipients=tuple(wanted.encrypt.recipients) if wanted.encrypt else (),
     )
+
+
+def _logs(loaded: LoadedStack) -> model.LogShipping | UnsetType:
+    wanted = loaded.settings.logs
+    return UNSET if wanted is None else model.LogShipping(to=wanted.to, headers=wanted.headers)
 
 
 def _acme(loaded: LoadedStack) -> model.Acme | UnsetType:

@@ -321,6 +321,16 @@ class Backup(Struct, frozen=True, kw_only=True):
         return self.to is not None and self.to.startswith("s3://")
 
 
+class LogShipping(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Where the logs of an environment on a machine are shipped: `journald`, or a URL of OTLP/HTTP.
+
+    `headers` maps headers of the requests to the secrets with their present values.
+    """
+
+    to: str
+    headers: dict[str, str] = {}
+
+
 class Acme(Struct, frozen=True, kw_only=True):
     """The public authority that issues the certificate of a server (RFC 8555).
 
@@ -383,6 +393,7 @@ class Document(Struct, frozen=True, kw_only=True):
     acme: Acme | UnsetType = UNSET
     edge: Edge | UnsetType = UNSET
     backup: Backup | UnsetType = UNSET
+    logs: LogShipping | UnsetType = UNSET
     maintenance: Maintenance | UnsetType = UNSET
     """Set during maintenance, which deployments neither begin nor end."""
     folder: str | UnsetType = UNSET

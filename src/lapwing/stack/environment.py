@@ -11,9 +11,11 @@ from lapwing.stack.fields import (
     AGE_RECIPIENT,
     BACKUP_PLACE,
     ENDPOINT,
+    LOG_DESTINATION,
     Access,
     ComputeResources,
     Duration,
+    HeaderName,
     Headers,
     Interval,
     Money,
@@ -235,6 +237,22 @@ class Backup(StrictModel):
         return url.port or (80 if url.scheme == "http" else 443)
 
 
+class Logs(StrictModel):
+    """Where the logs of services, databases, jobs and Envoy are shipped, besides their files."""
+
+    to: Annotated[str, Field(pattern=LOG_DESTINATION)] = Field(
+        description="`journald`, the journal of systemd on the machine, or the URL of a collector "
+        "that accepts OTLP over HTTP in JSON.",
+        examples=["journald", "https://otlp.example.com/v1/logs"],
+    )
+    headers: dict[HeaderName, Variable] = Field(
+        default_factory=dict,
+        description="Headers of the requests to the collector: the value is the name of a secret. "
+        "A new value of the secret is used at once.",
+        examples=[{"Authorization": "OTLP_AUTHORIZATION"}],
+    )
+
+
 class Desired(StrictModel):
     """The desired-state repository that the agent of a machine pulls; see `lapwing agent pull`."""
 
@@ -308,6 +326,17 @@ class Environment(StrictModel):
         description="Scheduled backups: on a machine of volumes and databases, except databases at "
         "a URL; on Kubernetes of the databases in the cluster.",
         examples=[{"every": "daily", "keep": 14, "to": "/var/backups/lapwing"}],
+    )
+    logs: Annotated[Logs | None, short_form("to", str | Logs)] = Field(
+        None,
+        description="Ships logs from the machine. Default: they stay in files (`lapwing logs`).",
+        examples=[
+            "journald",
+            {
+                "to": "https://otlp.example.com/v1/logs",
+                "headers": {"Authorization": "OTLP_AUTHORIZATION"},
+            },
+        ],
     )
     headers: Headers = Field(
         default_factory=dict,

@@ -13,6 +13,10 @@ from lapwing.stack.quantities import HOST_ADDRESS, show_duration
 from lapwing.stack.release_rules import registry_violations
 from lapwing.stack.source import KeyPath, Violation
 
+OTLP_HEADERS = (
+    *("content-type", "content-encoding", "content-length", "host", "connection"),
+    "transfer-encoding",
+)
 SYSTEM_DATABASES = {
     "mongodb": ("admin", "config", "local"),
     "mysql": ("mysql", "sys"),
@@ -124,6 +128,31 @@ def check_backup_name(stack: Stack, environment: Environment) -> Iterator[Violat
         message = "`backup` of an environment needs the name `backup`."
         hint = "Rename the service or resource `backup`."
         yield Violation(message, ("backup",), hint, key=True)
+
+
+def check_logs(_: Stack, environment: Environment) -> Iterator[Violation]:
+    """`logs` is for machines; its headers are for a collector, and are encrypted."""
+    logs = environment.logs
+    if logs is None:
+        return
+    if environment.target == "kubernetes":
+        hint = (
+            "Remove it: the cluster collects the logs of pods, in a cloud by its logging service."
+        )
+        yield Violation("`logs` is only for `target: machine`.", ("logs",), hint, key=True)
+    elif logs.headers and not logs.to.startswith("http"):
+        message = "`headers` of `logs` are only for a collector."
+        yield Violation(message, ("logs", "headers"), "Remove them.", key=True)
+    elif logs.headers and re.match(r"http://(?!localhost[:/]|127\.|\[::1\])", logs.to):
+        hint = "Use `https://`, or remove `headers`."
+        yield Violation("`headers` of `logs` would be sent unencrypted.", ("logs", "to"), hint)
+    if len({name.lower() for name in logs.headers}) < len(logs.headers):
+        message = "`headers` of `logs` has a header twice."
+        yield Violation(message, ("logs", "headers"), "Remove one of them.", key=True)
+    for name in logs.headers:
+        if name.lower() in OTLP_HEADERS:
+            hint = f"Remove `{name}`: Lapwing sets it."
+            yield Violation(f"`{name}` cannot be set.", ("logs", "headers", name), hint, key=True)
 
 
 def check_runtime(_: Stack, environment: Environment) -> Iterator[Violation]:

@@ -23,6 +23,8 @@ _PATTERNS = {
     "a digit",
     fields.BACKUP_PLACE: "must be `s3://BUCKET/PREFIX`; on a machine also an absolute path, which "
     "starts with `/`; on Kubernetes also `gs://BUCKET/PREFIX` or `pvc://CLAIM`",
+    fields.LOG_DESTINATION: "must be `journald`, or a URL with its path and without a login or a "
+    "query, such as `https://otlp.example.com/v1/logs`",
     fields.ENDPOINT: "must be a URL such as `https://s3.example.com`, without a path or a login",
     fields.AGE_RECIPIENT: "must be a public key of age, which starts with `age1`",
     fields.REQUEST: "must be a path that starts with `/`, without spaces",

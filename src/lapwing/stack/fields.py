@@ -20,6 +20,7 @@ BACKUP_PLACE = (
     r"^(/|s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/|$)|gs://[a-z0-9][a-z0-9._-]{1,61}[a-z0-9](/|$)"
     r"|pvc://[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$)"
 )
+LOG_DESTINATION = r"^(journald|https?://[^/?#@\s]+/[^?#\s]*)$"
 ENDPOINT = r"^https?://[^/?#@\s]+/?$"
 AGE_RECIPIENT = r"^age1[02-9ac-hj-np-z]+$"
 REQUEST = r"^/[^#\s]*$"

@@ -103,7 +103,7 @@ class StackFile:
 
     @property
     def secrets(self) -> list[str]:
-        """The names of the secrets of services, certificates and `access`, without validation."""
+        """The names of the secrets of services and environments, without validation."""
         environments = _mappings(self.source.data.get("environments"))
         services = service_settings(self.source)
         lists = [s.get("secrets") for s in services]
@@ -111,6 +111,9 @@ class StackFile:
         for key, name in (("tls", "key"), ("access", "basic_auth")):
             parts = _mappings({n: p.get(key) for n, p in enumerate(environments + services)})
             entries += [p[name] for p in parts if isinstance(p.get(name), str)]
+        logs = _mappings({n: e.get("logs") for n, e in enumerate(environments)})
+        sent = _mappings({n: each.get("headers") for n, each in enumerate(logs)})
+        entries += [name for headers in sent for name in headers.values() if isinstance(name, str)]
         backups = _mappings({n: e.get("backup") for n, e in enumerate(environments)})
         if any(str(backup.get("to")).startswith("s3://") for backup in backups):
             entries += ACCESS_KEYS

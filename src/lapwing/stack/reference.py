@@ -34,7 +34,7 @@ _TYPES = {"string": "text", "integer": "number", "number": "number", "boolean": 
 _PARTS = (
     "Service", "Build", "Health", "Buffering", "Replicas", "ComputeResources", "Rollout", "Smoke",
     "Analysis", "Secret", "Migrate", "Schedule", "Resource", "Environment", "Desired", "Backup",
-    "Encrypt", "Pods",
+    "Logs", "Encrypt", "Pods",
     "Cloud", "Machine", "Access", "Tls", "Acme", "MaintenancePage", "Gateway", "Usage", "Release",
     "Branch", "ReleasedProject", "Forge", "Mirrored", "Scan", "Accepted", "Signing", "Keyless",
 )  # fmt: skip

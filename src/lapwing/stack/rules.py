@@ -53,6 +53,7 @@ RULES: tuple[Rule, ...] = (
     environment_rules.check_desired,
     environment_rules.check_backup,
     environment_rules.check_backup_name,
+    environment_rules.check_logs,
     environment_rules.check_runtime,
     environment_rules.check_environment_names,
     environment_rules.check_cloud,

@@ -119,6 +119,7 @@ def _check_settings(
     """Check the settings of the environment that name secrets and files."""
     _check_certificate(loaded, store, versions, problems)
     _check_users(loaded, store, versions, problems)
+    _check_logs(loaded, store, problems)
     _check_maintenance_page(loaded, problems)
     _check_backup(loaded, settings, problems)
     _check_host_names(loaded, settings, problems)
@@ -214,6 +215,18 @@ def _check_users(
         try:
             basic_auth.check_users(loaded.stack.stack, loaded.environment, given, store)
         except LapwingError as error:
+            problems.append(error)
+
+
+def _check_logs(loaded: LoadedStack, store: SecretStore, problems: list[LapwingError]) -> None:
+    """Check that the headers of `logs` have values."""
+    logs = loaded.settings.logs
+    if logs is not None and loaded.settings.target == "machine":
+        from lapwing.agent.log_destinations import header_values
+
+        try:
+            header_values(store, (loaded.stack.stack, loaded.environment), logs.headers)
+        except SecretError as error:
             problems.append(error)
 
 

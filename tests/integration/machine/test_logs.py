@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
 import queue
 import re
+import signal
 import subprocess
 import threading
 import time
@@ -14,6 +17,7 @@ import pytest
 
 from tests.deployed import PATIENCE, until
 from tests.installation import LAPWING
+from tests.integration.agent.otlp import Collector
 
 from .conftest import Yard
 
@@ -118,3 +122,57 @@ def test_promotion_and_rollback_name_the_releases(yard: Yard) -> None:
     said = yard.where.run("rollback")
     assert f"app keeps running {one}; app-" in said.stderr
     assert "Commit: " in said.stderr
+
+
+def test_logs_are_shipped_also_after_the_agent_was_killed(yard: Yard) -> None:
+    """Of the service and Envoy, with a header from a secret; until a deployment
+    without `logs`. A secret that is not set is refused."""
+    collector, token = Collector(), "Bearer hunter2-of-the-collector"
+    collector.start()
+    to = (
+        f"{{to: http://127.0.0.1:{collector.port}/v1/logs, headers: {{Authorization: OTLP_TOKEN}}}}"
+    )
+    try:
+        yard.stack(more=f"environments: {{local: {{logs: {to}}}}}")
+        refused = yard.where.call("deploy")
+        assert refused.returncode == 1
+        assert "Secret OTLP_TOKEN of `logs` is not set." in refused.stderr
+        subprocess.run(
+            [LAPWING, "secret", "set", "OTLP_TOKEN"],
+            cwd=yard.where.folder,
+            env=yard.where.environ,
+            input=f"{token}\n",
+            text=True,
+            check=True,
+        )
+        yard.where.run("deploy")
+        sent = [f"shipped-{n}" for n in range(30)]
+        for number, line in enumerate(sent):
+            yard.get(f"/print?{line}")
+            if number == 15:
+                record = json.loads((yard.where.home / "agent" / "agent.json").read_bytes())
+                os.kill(record["pid"], signal.SIGKILL)
+        yard.where.run("agent", "start")
+        until(lambda: set(sent) <= set(collector.lines()), "all lines")
+        until(lambda: any('"path":"/print"' in t for t in collector.lines()), "the access log")
+        found = [(r, t["body"]["stringValue"]) for r, t in collector.records()]
+        shipped = [(r, line) for r, line in found if line in sent]
+        for replica in {r["service.instance.id"] for r, _ in shipped}:
+            lines = [line for r, line in shipped if r["service.instance.id"] == replica]
+            assert list(dict.fromkeys(lines)) == [line for line in sent if line in lines], (
+                "in order"
+            )
+        assert {r["service.version"] for r, _ in shipped} == {yard.service()["active"]["release"]}
+        assert collector.headers[-1]["authorization"] == token
+        for folder in ("environments", "logs", "agent", "desired.git"):
+            for file in (yard.where.home / folder).rglob("*"):
+                assert not file.is_file() or b"hunter2" not in file.read_bytes(), file
+        yard.stack()
+        yard.where.run("deploy")
+        until(lambda: not (yard.environment / "log-shipping.json").exists(), "the end")
+        count = len(collector.lines())
+        yard.get("/print?kept-here")
+        time.sleep(2.5)
+        assert len(collector.lines()) == count
+    finally:
+        collector.stop()
