@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -81,6 +82,27 @@ def test_verify_rejects_other_identity_issuer_or_instance(
     arguments = ("--identity", identity, "--issuer", issuer, "--trusted-root", str(other_root))
     checks = verify(stack, name, *arguments, status=1)
     assert not any(each["ok"] for each in checks.values())
+
+
+def test_cosign_verifies_signature_and_attestations_of_a_job(
+    stack: Stack, server: Server, sigstore: Sigstore
+) -> None:
+    program = require("cosign")
+    write(stack, server, sigstore.signing())
+    stack.installation.environ |= sigstore.forge.github_job()
+    name = f"{server.host}/team/web@{stack.build('web', '--push')['web']['digest']}"
+    provenance, sbom = ("--type", "slsaprovenance1"), ("--type", "cyclonedx")
+
+    def accepts(identity: str, *command: str) -> bool:
+        options = [f"--certificate-identity={identity}", "--new-bundle-format=true"]
+        options += [f"--certificate-oidc-issuer={sigstore.forge.url}", "--use-signed-timestamps"]
+        options += [f"--trusted-root={sigstore.trusted_root}", name]
+        done = subprocess.run([program, *command, *options], capture_output=True, check=False)
+        return done.returncode == 0
+
+    for command in (("verify",), *(("verify-attestation", *kind) for kind in (provenance, sbom))):
+        assert accepts(Forge.identity(), *command)
+        assert not accepts(Forge.identity("other"), *command)
 
 
 def test_verify_rejects_signature_of_another_image(
