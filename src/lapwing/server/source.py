@@ -115,7 +115,7 @@ def send(folder: Path, snapshot: Snapshot, stack: str, environment: str, to: Con
             return
         if not any(sign in done.messages for sign in MOVED):
             break
-        time.sleep(RETRY.delay(attempt))  # Somebody else deploys; each needs only the objects.
+        time.sleep(RETRY.delay(attempt))  # Another user deploys; each needs only the objects.
     if "hidden ref" in done.messages:
         raise ServerError(
             f"This SSH key may not deploy {stack}/{environment}.",
