@@ -25,6 +25,7 @@ from lapwing.load.record import Exchange, Total
 from lapwing.observed.status import Status
 from lapwing.plan.diff import Change
 from lapwing.targets.base import DeployResult
+from lapwing.targets.branch_environments import BranchEnvironment
 from lapwing.targets.overview import EnvironmentOverview
 
 DOCS = Path(__file__).parents[1]
@@ -97,6 +98,25 @@ class StatusAllOutput(Struct):
     """Every environment that was deployed from this machine. `state` is null on a cluster."""
 
     environments: list[EnvironmentOverview]
+
+
+class StatusBranchesOutput(Struct):
+    """The environments of branches, the last deployed one first.
+
+    `deployed` is Unix time, `disk` is in bytes. `exists` is null if the branches are not known.
+    """
+
+    stack: str
+    environment: str
+    branches: list[BranchEnvironment]
+
+
+class Removal(Struct):
+    """A decision of `down --gone`."""
+
+    environment: str
+    action: Literal["keep", "removed", "would remove"]
+    reason: str
 
 
 class CheckedService(Struct):
@@ -642,10 +662,15 @@ OUTPUTS = {
     "deploy": Output(
         ("deploy", "up", "promote", "abort", "rollback", "down", "restore", "maintenance"),
         (DeployResult,),
-        text="The same for every target. With `--dry-run`, `outcome` is `dry-run`, `commit` is "
-        "null and `changes` lists what would change.",
+        Removal,
+        "The same for every target. With `--dry-run`, `outcome` is `dry-run`, `commit` is "
+        "null and `changes` lists what would change. `down --gone` prints a list of decisions.",
     ),
-    "status": Output(("status",), (StatusOutput,)),
+    "status": Output(
+        ("status",),
+        (StatusOutput, StatusBranchesOutput),
+        text="One environment; or those of all branches, for an environment with `branches`.",
+    ),
     "status-all": Output(("status --all",), (StatusAllOutput,)),
     "history": Output(
         ("history",),

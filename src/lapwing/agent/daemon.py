@@ -39,6 +39,7 @@ from lapwing.agent.proxy.public_certificate import PublicCertificate
 from lapwing.agent.proxy.supervisor import Envoy
 from lapwing.agent.publisher import Publisher
 from lapwing.agent.puller import Puller
+from lapwing.agent.removed import RemovedEnvironments
 from lapwing.agent.runtime import Runtimes
 from lapwing.agent.state import EnvironmentState
 from lapwing.build.release import ReleaseStore
@@ -101,6 +102,9 @@ class Agent:
         )
         self.puller = Puller(settings, self._show_pull)
         self.shippers = Shippers(settings, self.secrets, self._show_logs)
+        self.removed = RemovedEnvironments(
+            self.environments, self.repository, self._end, settings.home
+        )
         self._context: Context | None = None
         self._tasks: dict[Key, asyncio.Task[None]] = {}
         self._ticks: dict[Key, asyncio.Task[None]] = {}
@@ -296,6 +300,7 @@ class Agent:
                 self._upkeep = asyncio.create_task(self._tick_machine())
             self.puller.tick()
             self.shippers.tick({k: e.state.document for k, e in self.environments.items()})
+            await _maintain(self.removed.tick)
             environments = self.environments.values()
             is_needed = self.settings.server or not self.puller.is_idle
             if is_needed or not all(e.idle and not e.state.has_containers for e in environments):
@@ -322,6 +327,17 @@ class Agent:
     async def _stop_abandoned(self) -> None:
         if self._context is not None:
             await one_off.stop_abandoned(self.settings, self._context.runtimes.containers)
+
+    async def _end(self, key: Key) -> None:
+        """End the tasks of a stopped environment, which is then unknown."""
+        environment = self.environments.pop(key)
+        self.meter.forget(key)
+        tasks = [self._tasks.pop(key), *filter(None, [self._ticks.pop(key, None)])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        environment.unwatch_all()
+        await asyncio.to_thread(self.shippers.end, key, LOGS_STOP_S)
 
     def _keep_lock(self) -> bool:
         """Take the lock again if its file was removed; return whether this is still the agent.

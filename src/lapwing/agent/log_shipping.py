@@ -40,6 +40,14 @@ class Shippers:
                     del self._running[key]
             self._show(key, shipper.problem if wanted is not None else None)
 
+    def end(self, key: Key, timeout: float) -> None:
+        """Stop the shipper of an environment that is removed; wait as `stop` does."""
+        self._without.discard(key)
+        shipper = self._running.pop(key, None)
+        if shipper is not None:
+            shipper.stop()
+            shipper.join(timeout)
+
     def stop(self, timeout: float) -> None:
         """Stop all, and wait until their last attempts have ended, or for `timeout` seconds."""
         until = time.monotonic() + timeout

@@ -107,6 +107,10 @@ class Meter:
         seen = {i: found[i.pid] for i in running if i.pid in found}
         return Reading(time.monotonic(), seen, completed)
 
+    def forget(self, key: Key) -> None:
+        """Drop the measurements of an environment that is removed."""
+        self._usage.pop(key, None)
+
     def write(self) -> None:
         """Write the measurements that are not written yet. Raises OSError."""
         self._write(None)

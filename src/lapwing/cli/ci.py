@@ -101,7 +101,8 @@ def init(
 def _explain(pipeline: Pipeline, printer: Printer) -> None:
     """Print what has to be created in the forge, and what the workflow does not do."""
     from lapwing.commands.ci_pipeline import REGISTRY_TOKEN
-    from lapwing.design.pipeline import SIGNING_KEY
+    from lapwing.design.branch_jobs import BRANCHES_KEY
+    from lapwing.design.pipeline import KNOWN_HOSTS, SIGNING_KEY
 
     if REGISTRY_TOKEN in pipeline.secrets:
         printer.say(
@@ -112,6 +113,13 @@ def _explain(pipeline: Pipeline, printer: Printer) -> None:
         printer.say(
             f"The release signs charts and mirrored images: create the secret {SIGNING_KEY} with "
             "the private key of `signing` (PEM)."
+        )
+    if pipeline.reviewed is not None:
+        printer.say(
+            "Pull requests are deployed: create an SSH key, allow it with "
+            f"`lapwing server key -e {pipeline.reviewed} FILE.pub`, and create the secrets "
+            f"{BRANCHES_KEY} (the private key) and {KNOWN_HOSTS} (the line of the server in "
+            "~/.ssh/known_hosts)."
         )
     if pipeline.ship is None:
         if pipeline.stack:

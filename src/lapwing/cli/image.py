@@ -19,7 +19,7 @@ from lapwing.cli.image_edit import delete, tag
 from lapwing.cli.image_policy import policy
 from lapwing.cli.image_prune import prune
 from lapwing.cli.image_verify import verify
-from lapwing.cli.options import environment_option, output_option
+from lapwing.cli.options import declared_environment_option, output_option
 from lapwing.cli.references import (
     fallback_http_option,
     open_client,
@@ -45,7 +45,7 @@ for _verb in (copy, delete, policy, prune, tag, verify):
 
 @command.command("build")
 @click.argument("services", nargs=-1, shell_complete=complete.services)
-@environment_option
+@declared_environment_option
 @click.option("--push", is_flag=True, help="Push the images to the registry.")
 @click.option("--load", is_flag=True, help="Load the images into Docker or Podman.")
 @click.option(
@@ -159,7 +159,7 @@ def _image_to_json(result: ImageResult) -> dict[str, Any]:
 
 @command.command("dockerfile")
 @click.argument("service", shell_complete=complete.services)
-@environment_option
+@declared_environment_option
 @click.option("--ignore", is_flag=True, help="Print the .dockerignore file that belongs to it.")
 @click.pass_obj
 def dockerfile(context: Context, service: str, environment: str, ignore: bool) -> None:
@@ -180,7 +180,7 @@ def dockerfile(context: Context, service: str, environment: str, ignore: bool) -
 
 
 @command.command("pin")
-@environment_option
+@declared_environment_option
 @fallback_http_option
 @output_option
 @click.pass_obj

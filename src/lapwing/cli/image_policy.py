@@ -5,12 +5,12 @@ from __future__ import annotations
 import click
 
 from lapwing.cli.context import Context
-from lapwing.cli.options import environment_option
+from lapwing.cli.options import declared_environment_option
 
 
 @click.command("policy")
 @click.argument("kind", type=click.Choice(["kyverno", "sigstore"]))
-@environment_option
+@declared_environment_option
 @click.pass_obj
 def policy(context: Context, kind: str, environment: str) -> None:
     """Print an admission policy for clusters: only signed images of the stack's services run.

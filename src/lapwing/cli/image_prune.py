@@ -8,7 +8,7 @@ import click
 
 from lapwing.cli import complete
 from lapwing.cli.context import Context
-from lapwing.cli.options import environment_option, output_option
+from lapwing.cli.options import declared_environment_option, output_option
 from lapwing.cli.references import plain_http_option
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @click.command("prune")
 @click.argument("services", nargs=-1, shell_complete=complete.services)
-@environment_option
+@declared_environment_option
 @click.option("--dry-run", is_flag=True, help="Show the decisions, and delete nothing.")
 @click.option(
     "--not-deployed",

@@ -9,7 +9,7 @@ import click
 
 from lapwing.cli import complete
 from lapwing.cli.context import Context
-from lapwing.cli.options import environment_option, output_option
+from lapwing.cli.options import declared_environment_option, output_option
 from lapwing.cli.references import open_client, parse_reference, plain_http_option
 from lapwing.errors import UsageError
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @click.command("verify")
 @click.argument("image", metavar="IMAGE|SERVICE", shell_complete=complete.services)
-@environment_option
+@declared_environment_option
 @click.option(
     "--key",
     metavar="FILE",

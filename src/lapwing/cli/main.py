@@ -76,7 +76,7 @@ VERBS = {
 }
 
 
-HIDDEN = {"receive"}
+HIDDEN = {"receive", "branches"}
 """Commands that other programs call."""
 
 
@@ -92,10 +92,10 @@ class _Verbs(click.Group):
         module = importlib.import_module(f"lapwing.cli.{cmd_name}")
         command: click.Command = module.command
         accept_directory(command)
-        if cmd_name in server.VERBS:
-            from lapwing.cli import remote
+        if cmd_name in server.VERBS and cmd_name not in HIDDEN:
+            from lapwing.cli.forward import forward
 
-            remote.forward(command)
+            forward(command)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -91,9 +91,55 @@ def environment_named(
     )
 
 
-environment_option = environment_named(
+declared_environment_option = environment_named(
     "The environment of the stack.", default="local", show_default=True
 )
+
+
+def environment_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add `-e NAME` and `--branch BRANCH`, which together are the name of one environment.
+
+    The options are read in the order in which they are written: the second one joins them.
+    """
+    branch = click.option(
+        "--branch",
+        metavar="BRANCH",
+        expose_value=False,
+        callback=_remember_branch,
+        help="The branch, for an environment with `branches`.",
+    )
+    environment = environment_named(
+        "The environment of the stack.",
+        default="local",
+        show_default=True,
+        callback=_with_branch,
+    )
+    return environment(branch(function))
+
+
+BRANCH = "lapwing.branch"
+"""Where the context of click has the branch until the environment is known."""
+
+
+def _with_branch(ctx: click.Context, _parameter: click.Parameter, value: str) -> str:
+    from lapwing.stack.branch_names import environment_of, split
+
+    branch = ctx.meta.pop(BRANCH, None)
+    if branch is None or split(value)[1] is not None:
+        return value
+    return environment_of(value, branch)
+
+
+def _remember_branch(ctx: click.Context, parameter: click.Parameter, value: str | None) -> None:
+    if value is None:
+        return
+    if not value.strip():
+        raise click.UsageError("--branch is empty.")
+    ctx.meta[BRANCH] = value
+    if "environment" in ctx.params:
+        ctx.params["environment"] = _with_branch(ctx, parameter, ctx.params["environment"])
+
+
 environments_option = environment_named("Only this environment; by default all except local.")
 document_environment_option = environment_named(
     "The environment. Default: `production`, else the last one in a cloud or on a cluster, else "

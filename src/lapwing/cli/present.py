@@ -98,7 +98,7 @@ def _show_result(context: Context, result: DeployResult) -> None:
             printer.say(f"{result.kind}: {services}. Argo Rollouts continues.")
         case "unchanged":
             reason = result.reason or "what is in the folder is already running"
-            what = "change" if result.kind == "maintenance" else "deploy"
+            what = {"maintenance": "change", "down": "remove"}.get(result.kind, "deploy")
             printer.say(f"Nothing to {what}: {reason}.")
             _show_maintenance(context, result)
             _show_url(context, result)
@@ -152,7 +152,7 @@ def _stopped(result: DeployResult) -> str:
     kinds = {name.partition(" ")[0] for name in removed}
     if "Cluster" in kinds:
         return f"Removed {removed[0]}."
-    if kinds & {"PersistentVolumeClaim", "Namespace"}:
+    if kinds & {"PersistentVolumeClaim", "Namespace", "Volumes"}:
         return "Everything is removed, including the data."
     if result.target == "machine":
         return "Everything is stopped; data stays."

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import sys
 import time
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING
 
 import click
 
 from lapwing import server
-from lapwing.cli.context import ARGUMENTS, Context
+from lapwing.cli.context import Context
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -22,48 +21,11 @@ if TYPE_CHECKING:
 
 SEND_SOURCE = {"deploy", "up", "secret", "maintenance", "agent"}
 """Commands that send the source and need a valid stack file, except `maintenance off`."""
-IN_REPOSITORY = {"deploy", "up", "rollback", "down", "history"}
-"""Verbs that need only the desired-state repository of a machine that pulls."""
 RESUMED = {"deploy", "up"}
 """Verbs that may run again: a second deployment of the same content follows the first."""
 RECONNECT_S = 120.0
 RECONNECT_INTERVAL_S = 2.0
 GREETING_TIMEOUT_S = 60.0
-
-
-@functools.cache
-def forward(command: click.Command) -> None:
-    """Let a verb, and its subcommands, run on the server of its environment. Done once for each."""
-    for inner in command.commands.values() if isinstance(command, click.Group) else ():
-        forward(inner)
-    call = command.callback
-    if call is None or not any(p.name == "environment" for p in command.params):
-        return
-
-    @functools.wraps(call)
-    def run(*arguments: Any, **options: Any) -> Any:
-        current = click.get_current_context()
-        context = current.find_object(Context)
-        environment = current.params["environment"]
-        if context is None:
-            return call(*arguments, **options)
-        verb, host = current.meta[ARGUMENTS][0], host_of(context, environment)
-        if verb != "agent" and is_pulled_elsewhere(context, environment):
-            if verb in IN_REPOSITORY:
-                return call(*arguments, **options)
-            if host is None:
-                from lapwing.targets.pulled import not_here
-
-                raise not_here(verb, context.ref(environment))
-        if host is None:
-            return call(*arguments, **options)
-        words, given = current.meta[ARGUMENTS], current.params.get("identity")
-        status, _ = run_on_server(
-            context, host, environment, identity_from_stdin(words) if given else words, given=given
-        )
-        return status
-
-    command.callback = run
 
 
 def host_of(context: Context, environment: str | None) -> str | None:
@@ -202,14 +164,14 @@ def identity_from_stdin(arguments: Sequence[str]) -> list[str]:
     ]
 
 
-PLACE = {"-C", "-e", "--environment", "--env"}
+PLACE = {"-C", "-e", "--environment", "--env", "--branch"}
 """The options of a verb that a server sets."""
 
 
 def without_place(
     root: click.Context, arguments: Sequence[str], directory: Path = Path()
 ) -> list[str]:
-    """Return arguments without `-C DIR`, `-e NAME` and the folder of `up`: the server sets them.
+    """Return arguments without what the server sets: `-C`, `-e`, `--branch`, the folder of `up`.
 
     They are read as click does with the commands of `root`: the value of an option and what
     follows `--` are kept.

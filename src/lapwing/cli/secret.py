@@ -29,6 +29,7 @@ def command() -> None:
 @click.pass_obj
 def set_(context: Context, name: str, value: str | None, environment: str) -> None:
     """Set NAME to the value from standard input or a prompt."""
+    from lapwing.cli import branches
     from lapwing.desired.secrets import SecretStore
 
     if value is not None:
@@ -60,7 +61,10 @@ def set_(context: Context, name: str, value: str | None, environment: str) -> No
     before = store.current(ref.stack, ref.environment).get(name)
     version = store.set(ref.stack, ref.environment, name, given)
     known = context.stack_file.secrets
-    then = f" Run `lapwing deploy -e {ref.environment}` to use it." if name in known else ""
+    where = ref.environment + (
+        " --branch NAME" if branches.is_template(context, environment) else ""
+    )
+    then = f" Run `lapwing deploy -e {where}` to use it." if name in known else ""
     then = " The value is unchanged." if version == before else then
     context.printer.say(f"{name} of {ref} is set (version {version}).{then}")
     if name not in known:

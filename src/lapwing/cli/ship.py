@@ -64,7 +64,7 @@ def command(
     For an environment with a `host`, the last step is `lapwing deploy` on that server, which waits
     for the outcome. The exit status is then 1 if the deployment was rejected or rolled back.
     """
-    from lapwing.cli import remote
+    from lapwing.cli import branches, remote
     from lapwing.cli.transfer import lines
     from lapwing.commands.ship import ship
     from lapwing.commands.shipment import ShipOptions
@@ -72,6 +72,8 @@ def command(
     from lapwing.targets.base import actor_name
     from lapwing.targets.sources import source_folder, wanted_services
 
+    if not options["check"]:
+        branches.prepare(context, "ship", environment)
     loaded = context.load(environment)
     desired = loaded.settings.desired
     url = options["desired"] or (desired.url if desired is not None else None)

@@ -18,9 +18,10 @@ def command(context: Context, /, environment: str, cluster: str | None, *, every
     """Show running services and deployments in progress.
 
     Exit status: 0 if every service runs as desired, 1 if one does not. `--all` lists the address
-    and the state of every stack that was deployed from this machine, from any folder.
+    and the state of every stack that was deployed from this machine, from any folder. An
+    environment with `branches`, without `--branch`, lists those of all branches.
     """
-    from lapwing.cli import present
+    from lapwing.cli import branches, present
     from lapwing.targets.base import ClusterOptions
 
     if every:
@@ -28,4 +29,6 @@ def command(context: Context, /, environment: str, cluster: str | None, *, every
 
         present.overview(context, overview.environments(context.settings))
         return 0
+    if branches.is_template(context, environment):
+        return branches.show(context, environment)
     return present.status(context, context.target(environment, ClusterOptions(cluster)).status())

@@ -57,6 +57,10 @@ def pipeline_of(
         folder=released.folder.resolve().relative_to(top).as_posix(),
         has_chart=any(chart_missing(project) is None for project in released.projects()),
         is_keyless=_signs(released) and is_keyless(released, forge),
+        reviewed=next(
+            (s.environment for s in released.stacks if s.settings.branches and s.settings.host),
+            None,
+        ),
     )
 
 

@@ -60,7 +60,13 @@ def _chosen(stacks: Sequence[LoadedStack], name: str | None) -> LoadedStack | No
     if name is not None:
         known = {loaded.environment: loaded for loaded in stacks}
         check_name("environment", name, known, "the stack file")
+        if known[name].settings.branches is not None:
+            raise UsageError(
+                f"{name!r} is for branches: CI deploys pull requests there.",
+                hint="Pass the environment of the main branch, or omit `--environment`.",
+            )
         return known[name]
+    stacks = [loaded for loaded in stacks if loaded.settings.branches is None]
     machines = (s for s in stacks if s.settings.target == "machine" and s.environment != "local")
     clusters = (s for s in stacks if s.settings.uses_argo_cd and s.settings.repository)
     return next(machines, None) or next(clusters, None)

@@ -29,7 +29,7 @@ from lapwing.errors import ConflictError, UsageError
 from lapwing.plan.make import Built
 from lapwing.settings import Settings
 from lapwing.stack.load import LoadedStack
-from lapwing.targets import bundles, guards, requirements, sources
+from lapwing.targets import branch_environments, bundles, guards, requirements, sources
 from lapwing.targets.base import EnvironmentRef
 from lapwing.targets.cluster_images import BuiltImages
 from lapwing.targets.planned import PlannedChange
@@ -79,6 +79,7 @@ def ship(
         )
     built = [name for name in names if name not in contained]
     if options.commit and not options.by_server:
+        branch_environments.check_limits(settings, loaded)
         run.check_requirements(names)
     run.result.built = sources.build_services(loaded, settings, built, report)
     sources.check_committed(loaded, {n: b.revision for n, b in run.result.built.items()})

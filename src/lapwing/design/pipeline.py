@@ -86,7 +86,8 @@ class Pipeline:
     `install` are pip's arguments, quoted for a shell; `documentation` is patterns for
     `paths-ignore`; `secrets` are the names of those that the release reads. `folder` is the file's
     in the repository. `has_chart`: the release packages a Helm chart, which Helm lints.
-    `is_keyless`: the release signs by the identity of its job.
+    `is_keyless`: the release signs by the identity of its job. `reviewed` is the environment with
+    `branches` on a server, to which pull requests are deployed.
     """
 
     forge: Forge
@@ -101,6 +102,7 @@ class Pipeline:
     folder: str = "."
     has_chart: bool = False
     is_keyless: bool = False
+    reviewed: str | None = None
 
 
 def install(pipeline: Pipeline, *, cached: bool = False) -> str:
@@ -149,3 +151,20 @@ def in_folder(pipeline: Pipeline) -> str:
     if pipeline.folder == ".":
         return ""
     return f"        working-directory: {json.dumps(pipeline.folder)}\n"
+
+
+def with_ssh_key(commands: str) -> str:
+    """Return the script of a step that runs commands with an SSH key in an agent."""
+    return f"""|
+          install -d -m 700 ~/.ssh
+          printf '%s\\n' "${KNOWN_HOSTS}" >> ~/.ssh/known_hosts
+          eval "$(ssh-agent -s)" > /dev/null
+          trap 'ssh-agent -k > /dev/null' EXIT
+          printf '%s\\n' "${SSH_KEY}" | ssh-add -q -
+          unset {SSH_KEY}
+          {commands}"""
+
+
+def forge_token(pipeline: Pipeline) -> str:
+    """Return the expression of the token of a job."""
+    return "secrets.GITEA_TOKEN" if pipeline.forge == "gitea" else "github.token"

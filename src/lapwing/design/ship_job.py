@@ -14,12 +14,12 @@ import textwrap
 
 from lapwing.design.pipeline import (
     CHECKOUT,
-    KNOWN_HOSTS,
     SSH_KEY,
     Pipeline,
     ShipJob,
     in_folder,
     install,
+    with_ssh_key,
 )
 
 GOOGLE_AUTH = "google-github-actions/auth@7c6bc770dae815cd3e89ee6cdf493a5fab2cc093 # v3.0.0"
@@ -149,14 +149,7 @@ def _script(pipeline: Pipeline, job: ShipJob) -> str:
           "$RUNNER_TEMP/lapwing/bin/lapwing" {arguments}"""
     if not _uses_ssh(job):
         return f"lapwing {arguments}"
-    return f"""|
-          install -d -m 700 ~/.ssh
-          printf '%s\\n' "${KNOWN_HOSTS}" >> ~/.ssh/known_hosts
-          eval "$(ssh-agent -s)" > /dev/null
-          trap 'ssh-agent -k > /dev/null' EXIT
-          printf '%s\\n' "${SSH_KEY}" | ssh-add -q -
-          unset {SSH_KEY}
-          lapwing {arguments}"""
+    return with_ssh_key(f"lapwing {arguments}")
 
 
 def _uses_ssh(job: ShipJob) -> bool:

@@ -18,10 +18,11 @@ import hashlib
 import json
 from collections.abc import Sequence
 
-from lapwing.design import ship_job
+from lapwing.design import branch_jobs, ship_job
 from lapwing.design.pipeline import (
     CHECKOUT,
     Pipeline,
+    forge_token,
     in_folder,
     install,
     install_helm,
@@ -37,6 +38,9 @@ def workflow(pipeline: Pipeline) -> str:
         jobs.append(_check(pipeline))
     if pipeline.ship is not None:
         jobs.append(ship_job.render(pipeline, pipeline.ship))
+    if pipeline.reviewed is not None:
+        jobs.append(branch_jobs.deploy(pipeline, pipeline.reviewed))
+        jobs.append(branch_jobs.remove(pipeline, pipeline.reviewed))
     jobs.append(_release(pipeline))
     body = _head(pipeline) + "\n".join(jobs)
     return f"{MARK}{_digest(body)}\n{body}"
@@ -79,6 +83,12 @@ def _head(pipeline: Pipeline) -> str:
         patterns = "".join(f"      - {json.dumps(path)}\n" for path in pipeline.documentation)
         ignored = f"    paths-ignore:\n{patterns}"
     pull_requests = f"  pull_request:\n{ignored}" if pipeline.stack else ""
+    group = "github.ref"
+    if pipeline.reviewed is not None:
+        types = "    types: [opened, synchronize, reopened, closed]\n"
+        pull_requests = f"  pull_request:\n{types}{ignored}  delete:\n{branch_jobs.SCHEDULE}"
+        # The ref of a merged pull request is the branch that it was merged into.
+        group = f"github.event.pull_request.number || {group}"
     return f"""\
 # You can edit this file: `lapwing ci init` then replaces it only with --force.
 #
@@ -95,7 +105,7 @@ permissions:
   contents: read
 
 concurrency:
-  group: lapwing-${{{{ github.ref }}}}
+  group: lapwing-${{{{ {group} }}}}
   cancel-in-progress: ${{{{ github.event_name == 'pull_request' }}}}
 
 jobs:
@@ -119,8 +129,13 @@ def _check(pipeline: Pipeline) -> str:
       - name: Build every service and run its tests
         run: lapwing ship --check --scan off --environment {pipeline.built}
 {in_folder(pipeline)}"""
+    condition = ""
+    if pipeline.reviewed is not None:
+        opened = f"{branch_jobs.PULL_REQUEST} != 'closed'"
+        condition = f"    if: github.event_name == 'push' || ({opened})\n"
     return f"""\
   check:
+{condition}\
     runs-on: ubuntu-latest
     timeout-minutes: 30
     steps:
@@ -145,7 +160,6 @@ def _release(pipeline: Pipeline) -> str:
         needs = f"    needs: [check, ship]\n    if: ${{{{ {condition} }}}}\n"
     secrets = "".join(f"          {name}: ${{{{ secrets.{name} }}}}\n" for name in pipeline.secrets)
     identity = "      id-token: write\n" if pipeline.is_keyless else ""
-    token = "secrets.GITEA_TOKEN" if pipeline.forge == "gitea" else "github.token"
     return f"""\
   release:
 {needs}\
@@ -165,6 +179,6 @@ def _release(pipeline: Pipeline) -> str:
       - name: Tag and publish the next version
         run: lapwing release
         env:
-          LAPWING_FORGE_TOKEN: ${{{{ {token} }}}}
+          LAPWING_FORGE_TOKEN: ${{{{ {forge_token(pipeline)} }}}}
 {secrets}\
 {in_folder(pipeline)}"""

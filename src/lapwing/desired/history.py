@@ -93,6 +93,8 @@ def _entries(
         trailers = parse_trailers(body)
         outcome, _, reason = note.strip().partition("\n")
         document = None
+        if found is None:  # The environment was removed: what is older belonged to another one.
+            break
         if isinstance(found, DesiredStateError):  # Written by hand: it cannot be deployed.
             outcome, reason = outcome or "failed", reason or found.message
         else:

@@ -36,7 +36,7 @@ from lapwing.system.git import Git
 NOTES = "refs/notes/lapwing"
 COMMIT = re.compile("[0-9a-f]{40}|[0-9a-f]{64}")
 """A commit ID: SHA-1 or SHA-256."""
-NAME = re.compile("[a-z][a-z0-9-]{0,39}")
+NAME = re.compile("[a-z][a-z0-9_-]{0,39}")
 """The name of a stack or of an environment."""
 LOOSE_OBJECTS = 2000
 """Loose objects from which the repository is packed: about 300 deployments."""
@@ -192,11 +192,13 @@ class DesiredRepository:
         return [key for key in found if all(map(NAME.fullmatch, key))]
 
     def newest(self, stack: str, environment: str) -> str | None:
-        """Return the commit that last changed the document of an environment."""
+        """Return the commit that last changed the document of an environment, if it has one."""
         if self.head() is None:
             return None
-        found = self.git.text("rev-list", "-1", BRANCH, "--", document_path(stack, environment))
-        return found or None
+        path = document_path(stack, environment)
+        found = self.git.text("log", "-1", "--format=%H", "--name-status", BRANCH, "--", path)
+        commit, _, change = found.partition("\n\n")
+        return None if change.startswith("D") or not commit else commit
 
     def commit(
         self,

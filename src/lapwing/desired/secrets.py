@@ -6,6 +6,8 @@ machine, has the value. Values are encrypted with Fernet (AES-128-CBC with HMAC-
 values out of backups of single files, searches and screens, but does not protect them from another
 process of the same user. A version is a keyed digest of name and value: the same value has the same
 version, and a version does not reveal the value.
+
+The environment of a branch reads the secrets of its template, too; its values take precedence.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from typing import Any
 
 from lapwing.errors import SecretError
 from lapwing.plan.model import Document
+from lapwing.stack.branch_names import template_of
 from lapwing.system import locks
 from lapwing.system.files import write_atomic
 from lapwing.system.sanitize import escape_controls, mask
@@ -115,10 +118,11 @@ class SecretStore:
         decrypted are in no process either.
         """
         values = []
-        for path in self._folder.glob(f"{stack}/{environment}.json"):
+        names = dict.fromkeys((environment, template_of(environment)))
+        for path in (p for n in names for p in self._folder.glob(f"{stack}/{n}.json")):
             with contextlib.suppress(SecretError):
                 key = self._key(create=False)
-                for name, entry in self._read(path.parent.name, path.stem).items():
+                for name, entry in self._read_file(path.parent.name, path.stem).items():
                     values += [
                         _decrypt(key, v["sealed"], name, path.stem)
                         for v in entry["values"].values()
@@ -137,10 +141,19 @@ class SecretStore:
         with self._changing(stack, environment) as entries:
             return entries.pop(name, None) is not None
 
+    def remove_all(self, stack: str, environment: str) -> None:
+        """Remove every secret of an environment, but not those of its template."""
+        with self._locked():
+            self._path(stack, environment).unlink(missing_ok=True)
+
     def _path(self, stack: str, environment: str) -> Path:
         return self._folder / stack / f"{environment}.json"
 
     def _read(self, stack: str, environment: str) -> dict[str, Any]:
+        names = dict.fromkeys((template_of(environment), environment))
+        return {k: v for name in names for k, v in self._read_file(stack, name).items()}
+
+    def _read_file(self, stack: str, environment: str) -> dict[str, Any]:
         path = self._path(stack, environment)
         try:
             found: dict[str, Any] = json.loads(path.read_bytes())
@@ -161,7 +174,7 @@ class SecretStore:
     def _changing(self, stack: str, environment: str) -> Iterator[dict[str, Any]]:
         path = self._path(stack, environment)
         with self._locked():
-            entries = self._read(stack, environment)
+            entries = self._read_file(stack, environment)
             yield entries
             path.parent.mkdir(mode=0o700, exist_ok=True)
             write_atomic(path, json.dumps(entries, indent=1).encode())

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from lapwing.errors import UsageError
 from lapwing.plan import model, server_images
 from lapwing.plan.model import Document
-from lapwing.stack import migrations
+from lapwing.stack import branch_names, migrations
 from lapwing.stack import model as written
 from lapwing.stack.fields import Access, Headers
 from lapwing.stack.load import LOCAL, LoadedStack
@@ -81,7 +81,8 @@ def domains(loaded: LoadedStack) -> tuple[str, ...]:
     name = loaded.stack.stack
     own = f"{name}.localhost"
     if loaded.environment != LOCAL:
-        own = f"{loaded.environment}.{own}"
+        template, branch = branch_names.split(loaded.environment)
+        own = f"{branch}.{template}.{own}" if branch else f"{template}.{own}"
     return (*loaded.settings.host_names, own)
 
 

@@ -29,6 +29,14 @@ ServiceKind = Literal["web", "static", "worker", "job"]
 ResourceKind = Literal["mongodb", "mysql", "redis", "postgres"]
 Name = Annotated[str, msgspec.Meta(pattern=r"^[a-z]([a-z0-9-]{0,38}[a-z0-9])?\Z")]
 """A name as in the stack file. It becomes the name of a folder, so a pushed one is checked, too."""
+EnvironmentName = Annotated[
+    str,
+    msgspec.Meta(
+        pattern=r"^[a-z]([a-z0-9-]{0,38}[a-z0-9])?(_[a-z0-9]([a-z0-9-]*[a-z0-9])?)?\Z",
+        max_length=40,
+    ),
+]
+"""The name of an environment: one of the stack file, or that of a branch (stack/branches.py)."""
 ReleaseName = Annotated[str, msgspec.Meta(pattern=r"^[^./\x00-\x1f][^/\x00-\x1f]*\Z")]
 DeploymentKind = Literal[
     "deploy", "promote", "rollback", "abort", "revert", "down", "maintenance", "restore"
@@ -384,7 +392,7 @@ class Document(Struct, frozen=True, kw_only=True):
 
     format: Literal[1] = 1
     stack: Name
-    environment: Name
+    environment: EnvironmentName
     target: Literal["machine", "kubernetes"] = "machine"
     domains: tuple[str, ...] = ()
     deployment: Deployment

@@ -15,7 +15,7 @@ removal  the steps that remove Lapwing from it
 
 VERBS = {
     "deploy", "up", "promote", "abort", "rollback", "down", "status", "history", "logs", "verify",
-    "run", "secret", "backup", "restore", "doctor", "maintenance", "agent",
+    "run", "secret", "backup", "restore", "doctor", "maintenance", "agent", "branches",
 }  # fmt: skip
 """The verbs that run on a server, for an environment that is there."""
 USER = "lapwing"

@@ -5,7 +5,8 @@ client asks for arrives here as the text of SSH_ORIGINAL_COMMAND. Two things are
 receive-pack for the source of a stack, and a `Request`: one verb of Lapwing for one environment.
 
 A key for CI (`--only STACK/ENVIRONMENT`) may only send the source of that environment, deploy it,
-and read its status and history, with options that are listed here.
+and read its status and history, with options that are listed here. If the environment has
+`branches`, the key may do so for those of its branches, list them, and remove them.
 """
 
 from __future__ import annotations
@@ -25,21 +26,26 @@ import msgspec
 from lapwing import __version__
 from lapwing.errors import ServerError
 from lapwing.server import VERBS, source
-from lapwing.server.source import REF, Snapshot
+from lapwing.server.source import Snapshot, reference
 from lapwing.settings import Settings
+from lapwing.stack.branch_names import MAX_NAME_LENGTH, SEPARATOR, split
 from lapwing.stack.load import FILE, StackFile
 from lapwing.system import home, locks
 from lapwing.system.git import Git
 
 NAME = r"[a-z](?:[a-z0-9-]{0,38}[a-z0-9])?"
+ENVIRONMENT = rf"{NAME}(?:_[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)?"
+"""The name of an environment: one of the stack file, or that of a branch."""
 LIMITED = {
     "deploy": {"--hold", "--dry-run", "--output", "--yes"},
     "status": {"--output"},
     "history": {"--output", "-n", "--lines", "--limit"},
+    "branches": set(),
+    "down": {"--volumes", "--output"},
 }
-"""What a key for CI may run, with these options."""
-WITHOUT_STACK = {"doctor"}
-"""Verbs that check the server as a whole, so no source is sent."""
+"""What a key for CI may run, with these options; `down` only for the environment of a branch."""
+WITHOUT_STACK = {"doctor", "branches"}
+"""Verbs that need no stack file, so no source is sent."""
 GROUPS = {"secret", "agent"}
 """Verbs with subcommands, which have the options."""
 GREETING = "hello"
@@ -110,8 +116,8 @@ def receive(command: str, settings: Settings, limit: Limit | None) -> int:
 def check(request: Request, limit: Limit | None) -> None:
     """Check that a key may run a request. Raises ServerError."""
     verb = request.arguments[0] if request.arguments else ""
-    for name in (request.stack, request.environment):
-        if not re.fullmatch(NAME, name):
+    for name, pattern in ((request.stack, NAME), (request.environment, ENVIRONMENT)):
+        if not re.fullmatch(pattern, name) or len(name) > MAX_NAME_LENGTH:
             raise ServerError(f"{name!r} is not the name of a stack or an environment.")
     if any("\0" in word for word in request.arguments):
         raise ServerError("An argument has a NUL character.")
@@ -121,13 +127,13 @@ def check(request: Request, limit: Limit | None) -> None:
         raise ServerError(f"{verb!r} cannot be run on a server.")
     if limit is None:
         return
-    if (request.stack, request.environment) != (limit.stack, limit.environment):
+    template, branch = split(request.environment)
+    if (request.stack, template) != (limit.stack, limit.environment):
         raise ServerError(
             f"This SSH key is for {limit.stack}/{limit.environment} only.",
-            hint="Use another key, or create one and run "
-            f"`lapwing server key -e {request.environment} FILE`.",
+            hint=f"Use another key, or create one and run `lapwing server key -e {template} FILE`.",
         )
-    if verb not in LIMITED:
+    if verb not in LIMITED or (verb == "down" and branch is None):
         raise ServerError(f"This SSH key may not run `lapwing {verb}`: it is for deployments only.")
     for word in request.arguments[1:]:
         if word not in LIMITED[verb] and not re.fullmatch(r"[a-z0-9][a-z0-9-]*", word):
@@ -160,7 +166,9 @@ def _receive_pack(path: str, settings: Settings, limit: Limit | None) -> int:
     if not (repository / "HEAD").exists():
         repository.mkdir(parents=True, exist_ok=True)
         Git(repository, None, ServerError).data("init", "--quiet", "--bare", str(repository))
-    allowed = f"{REF}{limit.environment}" if limit else REF.rstrip("/")
+    allowed = [reference("").rstrip("/")]
+    if limit is not None:  # A reference and those below it, as git compares them.
+        allowed = [reference(limit.environment + end).rstrip("/") for end in ("", SEPARATOR)]
     settings_of_git = {
         "receive.fsckObjects": "true",
         "receive.shallowUpdate": "true",
@@ -169,7 +177,7 @@ def _receive_pack(path: str, settings: Settings, limit: Limit | None) -> int:
         "gc.auto": "256",
     }
     entries = [*settings_of_git.items(), ("receive.hideRefs", "refs")]
-    entries.append(("receive.hideRefs", f"!{allowed}"))
+    entries += [("receive.hideRefs", f"!{name}") for name in allowed]
     options = [word for k, v in entries for word in ("-c", f"{k}={v}")]
     return subprocess.call(["git", *options, "receive-pack", str(repository)], env=_git_environ())
 
@@ -181,7 +189,8 @@ def _run(request: Request, settings: Settings, limit: Limit | None) -> int:
     files = contextlib.nullcontext(Path("/")) if without_stack else _files(request, settings)
     with files as folder:
         program = [shutil.which("lapwing", path=os.environ.get("PATH")) or "lapwing"]
-        environment = [] if without_stack else ["-e", request.environment]
+        environment = [] if verb == "doctor" else ["-e", request.environment]
+        environment += ["--stack", request.stack] if verb == "branches" else []
         group = [rest.pop(0)] if verb in GROUPS and rest else []
         words = [*program, verb, *group, *environment, *rest]
         environ = {**os.environ, "LAPWING_ACTOR": _actor(request, limit), "LAPWING_SERVER": "yes"}
@@ -191,9 +200,12 @@ def _run(request: Request, settings: Settings, limit: Limit | None) -> int:
         if verb == "run":
             return _wait(subprocess.Popen(words, cwd=folder, env=environ))
         try:
-            return subprocess.call(words, cwd=folder, env=environ)
+            status = subprocess.call(words, cwd=folder, env=environ)
         except KeyboardInterrupt:
             return 130
+    if verb == "down" and "--volumes" in rest and status == 0:
+        _remove_source(request, settings)
+    return status
 
 
 def _wait(process: subprocess.Popen[bytes]) -> int:
@@ -273,6 +285,21 @@ def _remove_unused(parent: Path, newest: Path) -> None:
         is_used = folder == used or any(map(locks.is_held, parent.glob(f"{folder.name}.*{LOCK}")))
         if folder.is_dir() and not folder.is_symlink() and not is_used:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _remove_source(request: Request, settings: Settings) -> None:
+    """Remove the source of the environment of a branch, after the environment was removed."""
+    if split(request.environment)[1] is None:
+        return
+    parent, repository = settings.sources / request.stack, _repository(settings, request.stack)
+    newest = parent / request.environment
+    for folder in parent.glob(f"{request.environment}.*"):
+        if folder.is_dir() and not folder.is_symlink():
+            shutil.rmtree(folder, ignore_errors=True)
+    git = Git(repository, None, ServerError, bare=True)
+    git.data("update-ref", "-d", reference(request.environment))
+    git.data("worktree", "prune")
+    newest.unlink(missing_ok=True)  # Last: with it, the removal can be repeated.
 
 
 def _repository(settings: Settings, stack: str) -> Path:

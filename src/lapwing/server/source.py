@@ -17,14 +17,13 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from lapwing.errors import ServerConnectionError, ServerError, SourceError
+from lapwing.stack.branch_names import SEPARATOR, template_of
 from lapwing.system.git import Git, first_names
 from lapwing.system.retry import RetryPolicy
 
 if TYPE_CHECKING:
     from lapwing.server.ssh import Connection
 
-REF = "refs/lapwing/"
-"""Where the repository of a server has the newest snapshot, followed by the environment."""
 MAX_NAMED_FILES = 3
 REFUSED = ("remote rejected", "unpack failed")
 """Messages of `git push` when the server has received the objects and does not accept them. Without
@@ -33,6 +32,14 @@ MOVED = ("but expected", "reference already exists")
 """Messages of `git push` when another push changed the reference at the same time. Source: git's
 refs/files-backend.c."""
 RETRY = RetryPolicy(attempts=8)
+
+
+def reference(environment: str) -> str:
+    """Return where the repository of a server has the newest snapshot of an environment.
+
+    Those of branches are in one folder of their template, which an SSH key can be limited to.
+    """
+    return f"refs/lapwing/{environment.replace(SEPARATOR, f'{SEPARATOR}/')}"
 
 
 class Snapshot(msgspec.Struct, frozen=True):
@@ -108,7 +115,7 @@ def send(folder: Path, snapshot: Snapshot, stack: str, environment: str, to: Con
     host = to.host
     name = f"[{host.name}]" if ":" in host.name else host.name
     url = f"ssh://{host.user}@{name}{f':{host.port}' if host.port else ''}/{stack}"
-    pushed = f"+{snapshot.files}:{REF}{environment}"
+    pushed = f"+{snapshot.files}:{reference(environment)}"
     for attempt in range(1, RETRY.attempts + 1):
         done = git.run("push", "--quiet", "--no-verify", url, pushed, environ=to.git())
         if done.status == 0:
@@ -119,7 +126,8 @@ def send(folder: Path, snapshot: Snapshot, stack: str, environment: str, to: Con
     if "hidden ref" in done.messages:
         raise ServerError(
             f"This SSH key may not deploy {stack}/{environment}.",
-            hint=f"Create another key and run `lapwing server key -e {environment} FILE`.",
+            hint="Create another key and run "
+            f"`lapwing server key -e {template_of(environment)} FILE`.",
         )
     if any(sign in done.messages for sign in REFUSED):
         raise ServerError(

@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from lapwing.stack.branches import Branches
 from lapwing.stack.fields import (
     AGE_RECIPIENT,
     BACKUP_PLACE,
@@ -311,6 +312,12 @@ class Environment(StrictModel):
         description="Host names that are redirected to one of its domains (machine): status 308, "
         "with the same path and query. They are in the certificate.",
         examples=[{"www.example.com": "app.example.com"}],
+    )
+    branches: Branches | None = Field(
+        None,
+        description="Makes it the template of one environment for each branch (machine): `lapwing "
+        "up -e NAME --branch BRANCH`.",
+        examples=[{"max": 5, "disk": "5Gi", "domain": "preview.example.com"}],
     )
     machine: Machine | None = Field(
         None, description="The server that it runs on, for the cost estimate (machine)."

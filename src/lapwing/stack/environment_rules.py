@@ -163,8 +163,9 @@ def check_runtime(_: Stack, environment: Environment) -> Iterator[Violation]:
 
 
 def check_environment_names(stack: Stack, _: Environment) -> Iterator[Violation]:
-    """No environment is named `preview`: that host name is used for preview requests."""
-    if "preview" in stack.environments:
+    """No environment without `branches` is named `preview`: that host name is for new releases."""
+    found = stack.environments.get("preview")
+    if found is not None and found.branches is None:
         message = "An environment cannot be named `preview`: that host name serves new releases."
         yield Violation(message, ("environments", "preview"), "Name it `review`.", key=True)
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from lapwing.errors import Location, Problem, StackFileError, UsageError, check_name
-from lapwing.stack import source
+from lapwing.stack import branch_names, source
 from lapwing.stack.cloud import registry_of
 from lapwing.stack.overlays import overlay
 from lapwing.stack.source import ACCESS_KEYS, Source
@@ -88,8 +88,11 @@ class StackFile:
         return _read_name(self.source)
 
     def environment(self, name: str) -> Mapping[str, Any]:
-        """Return an environment's settings without validation; empty if there are none."""
-        return _read_environment(self.source, name)
+        """Return an environment's settings without validation; empty if there are none.
+
+        Those of a branch are the settings of the environment with `branches`.
+        """
+        return _read_environment(self.source, branch_names.template_of(name))
 
     def names(self, section: str) -> list[str]:
         """List the names in `services`, `resources` or `environments`, without validation."""
@@ -122,7 +125,8 @@ class StackFile:
 
     def load(self, environment: str = LOCAL, *, folders: bool = True) -> LoadedStack:
         """Validate the file for an environment; see the function `load`."""
-        return _load(self.source, environment, folders=folders)
+        declared = _load(self.source, branch_names.template_of(environment), folders=folders)
+        return _for_branch(declared, environment)
 
 
 def find(
@@ -185,6 +189,18 @@ def _load(read: Source, environment: str, *, folders: bool) -> LoadedStack:
     if folders:
         refuse(_on_disk(read, loaded))
     return _with_migrations(loaded)
+
+
+def _for_branch(loaded: LoadedStack, environment: str) -> LoadedStack:
+    """Return the stack in the environment of a branch, with its host name. Raises UsageError."""
+    settings, branch = loaded.settings, branch_names.split(environment)[1]
+    if branch is None:
+        return loaded
+    branch_names.check_chosen(environment, settings.branches)
+    if settings.branches is not None and settings.branches.domain is not None:
+        domain = f"{branch}.{settings.branches.domain}"
+        settings = settings.model_copy(update={"domain": domain})
+    return replace(loaded, environment=environment, settings=settings)
 
 
 def environments(

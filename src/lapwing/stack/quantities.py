@@ -102,6 +102,11 @@ def show_duration(seconds: float) -> str:
     return f"{seconds:g}s"
 
 
+def show_size(count: float) -> str:
+    """Format a number of bytes: `1.5 GiB`, `12 MiB`."""
+    return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.0f} MiB"
+
+
 def show_fraction(value: float) -> str:
     """Format a fraction as a percentage: `5%`."""
     return f"{value * 100:g}%"

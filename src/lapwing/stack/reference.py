@@ -33,8 +33,8 @@ _FORMS = {
 _TYPES = {"string": "text", "integer": "number", "number": "number", "boolean": "true or false"}
 _PARTS = (
     "Service", "Build", "Health", "Buffering", "Replicas", "ComputeResources", "Rollout", "Smoke",
-    "Analysis", "Secret", "Migrate", "Schedule", "Resource", "Environment", "Desired", "Backup",
-    "Logs", "Encrypt", "Pods",
+    "Analysis", "Secret", "Migrate", "Schedule", "Resource", "Environment", "Branches", "Desired",
+    "Backup", "Logs", "Encrypt", "Pods",
     "Cloud", "Machine", "Access", "Tls", "Acme", "MaintenancePage", "Gateway", "Usage", "Release",
     "Branch", "ReleasedProject", "Forge", "Mirrored", "Scan", "Accepted", "Signing", "Keyless",
 )  # fmt: skip

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from lapwing.stack import (
+    branch_rules,
     environment_rules,
     ingress_rules,
     managed_rules,
@@ -56,6 +57,7 @@ RULES: tuple[Rule, ...] = (
     environment_rules.check_logs,
     environment_rules.check_runtime,
     environment_rules.check_environment_names,
+    branch_rules.check_branches,
     environment_rules.check_cloud,
     environment_rules.check_machine_type,
     environment_rules.check_projects,

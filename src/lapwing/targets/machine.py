@@ -25,6 +25,7 @@ from lapwing.observed.status import Event, Follower, Status
 from lapwing.plan import maintenance
 from lapwing.plan.model import Maintenance
 from lapwing.settings import Settings
+from lapwing.stack.branch_names import split
 from lapwing.stack.load import StackFile
 from lapwing.system import interrupts
 from lapwing.targets import guards, local_agent, planned
@@ -86,7 +87,13 @@ class MachineTarget:
 
     def deploy(self, request: DeployRequest) -> DeployResult:
         """Build, commit, and wait for the agent."""
-        from lapwing.targets import bundles, containers, machine_migrations, sources
+        from lapwing.targets import (
+            branch_environments,
+            bundles,
+            containers,
+            machine_migrations,
+            sources,
+        )
 
         if request.images:
             raise UsageError(
@@ -96,6 +103,7 @@ class MachineTarget:
         loaded = self.file.load(self.ref.environment)
         self._check_folder()
         sources.wanted_services(loaded, request.services)  # A wrong name starts nothing.
+        branch_environments.check_limits(self.settings, loaded)
         if not request.dry_run:
             local_agent.begin(self.settings)  # It starts during the build.
         for attempt in range(1, ATTEMPTS + 1):
@@ -187,17 +195,46 @@ class MachineTarget:
         return self._result("restore", "unchanged", plan, commit=plan.expected, reason=reason)
 
     def down(self, request: DownRequest) -> DeployResult:
-        """Commit that nothing runs, and wait until all processes have ended."""
-        if request.cluster or request.volumes:
+        """Commit that nothing runs, and wait until all processes have ended.
+
+        With `volumes`, the environment of a branch is then removed.
+        """
+        is_removal = request.volumes and split(self.ref.environment)[1] is not None
+        if request.cluster or (request.volumes and not is_removal):
             option = "--cluster" if request.cluster else "--volumes"
             raise UsageError(
                 f"{option} is for clusters; {self.ref} is on a machine.",
                 hint=f"Run `lapwing down -e {self.ref.environment}`.",
             )
         guards.check_restore(self.settings, self.ref)
+        if is_removal:
+            return self._remove()
         return self.until_stopped(
             self._earlier_down()
             or self.apply("down", planned.down(self.repository, self.ref, self._actor))
+        )
+
+    def _remove(self) -> DeployResult:
+        """Stop the environment of a branch, and remove it with its data. Idempotent."""
+        from lapwing.targets import branch_environments
+
+        result, before = None, self.repository.latest_valid(self.ref.stack, self.ref.environment)
+        if self._earlier_down() is None and before and (before.services or before.resources):
+            plan = planned.down(self.repository, self.ref, self._actor)
+            result = self.until_stopped(self.apply("down", plan))
+            if result.outcome != "succeeded":
+                return result
+        branch_environments.remove(self.settings, self.ref, self._actor)
+        volumes = Rollout(removed=["Volumes"])
+        if result is not None:
+            return msgspec.structs.replace(result, rollout=volumes)
+        return DeployResult(
+            stack=self.ref.stack,
+            environment=self.ref.environment,
+            target=self.name,
+            kind="down",
+            outcome="succeeded",
+            rollout=volumes,
         )
 
     def until_stopped(self, result: DeployResult) -> DeployResult:

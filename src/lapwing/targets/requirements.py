@@ -298,6 +298,7 @@ def _bind(
     """Bind the resources; `keep` stores a URL under a name."""
     bound = {}
     folder = settings.data / loaded.stack.stack / loaded.environment
+    is_branch = loaded.settings.branches is not None  # It never uses the data of another one.
 
     @functools.cache
     def has_engine() -> bool:
@@ -309,7 +310,7 @@ def _bind(
                 name,
                 make.resource(name, wanted),
                 embedded=wanted.embedded,
-                url=settings.resource_url(name),
+                url=None if is_branch else settings.resource_url(name),
                 current=current.resources.get(name) if current else None,
                 keep_url=partial(keep, f"resource.{name}"),
                 host=Host(folder / name, has_engine),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from lapwing.errors import UsageError, check_name
 from lapwing.settings import Settings
+from lapwing.stack import branch_names
 from lapwing.stack.load import LOCAL, StackFile
 from lapwing.targets.base import ClusterOptions, EnvironmentRef, Reporter, Target
 
@@ -35,6 +36,8 @@ def select(
         from lapwing.targets.pulled import PulledTarget
 
         check_environment(file, environment, settings)
+        if branch_names.split(environment)[1] is None:
+            branch_names.check_chosen(environment, given.get("branches"))
         if options.create or options.context is not None:
             option = "--create" if options.create else "--context"
             raise UsageError(f"{option} is for clusters; {environment} is on a machine.")
@@ -68,11 +71,13 @@ def check_environment(file: StackFile, environment: str, settings: Settings) -> 
 
     Raises UnknownNameError.
     """
-    if environment in file.environments:
+    if environment in file.environments or (given := file.environment(environment)).get("branches"):
         return
     from lapwing.desired.repository import DesiredRepository
 
     if DesiredRepository(settings.desired).newest(file.stack, environment) is None:
+        if branch_names.template_of(environment) in file.environments:
+            branch_names.check_chosen(environment, given.get("branches"))
         check_name("environment", environment, file.environments, file.path)
 
 

@@ -30,6 +30,7 @@ services:
 environments:
   vps: {target: machine, host: "root@HOST", domain: app.example.com}
   qa: {target: machine, host: "root@HOST", domain: qa.example.com}
+  preview: {target: machine, host: "root@HOST", branches: {max: 1, domain: preview.example.com}}
 """
 APP = """\
 import http.server, os
@@ -104,11 +105,11 @@ class Laptop:
         """Commit a version of the application."""
         self.where.write({"VERSION": version})
 
-    def ask(self, path: str = "/") -> str:
+    def ask(self, path: str = "/", domain: str = DOMAIN) -> str:
         """What the server answers to a browser."""
         done = subprocess.run(
             [*self.machine.here, "curl", "-sS", "-m", "10", "--cacert", str(self.authority),
-             "--resolve", f"{DOMAIN}:443:{self.machine.address}", f"https://{DOMAIN}{path}"],
+             "--resolve", f"{domain}:443:{self.machine.address}", f"https://{domain}{path}"],
             capture_output=True, text=True, check=False,
         )  # fmt: skip
         return done.stdout + done.stderr

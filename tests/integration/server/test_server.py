@@ -302,6 +302,80 @@ def test_key_for_ci_deploys_and_does_nothing_else(ci: Laptop) -> None:
     assert ci.ask() == "from CI"
 
 
+@pytest.fixture
+def branches(deployed: Laptop, tmp_path: Path) -> Iterator[Laptop]:
+    """A key for the environments of branches, in place of the laptop's; a remote repository."""
+    where = deployed.where
+    make_key(tmp_path / "ci")
+    where.run("server", "key", "-e", "preview", str(tmp_path / "ci.pub"))
+    subprocess.run(
+        [*where.command, "secret", "set", "TOKEN", "-e", "preview"], cwd=where.folder,
+        env=where.environ, input="a-secret-value", text=True, check=True,
+    )  # fmt: skip
+    where.git("init", "-q", "--bare", str(tmp_path / "remote.git"))
+    where.git("remote", "add", "origin", str(tmp_path / "remote.git"))
+    where.git("push", "-q", "-u", "origin", "main")
+    deployed.use(tmp_path / "ci")
+    yield deployed
+    deployed.use(deployed.machine.folder.parent / "id")
+    where.git("switch", "-q", "main")
+    where.git("remote", "remove", "origin")
+
+
+def test_key_for_branches_deploys_and_removes_only_these(branches: Laptop) -> None:
+    where, serving = branches.where, branches.ask()
+
+    def ship(branch: str, status: int = 0) -> str:
+        arguments = ("-e", "preview", "--branch", branch, "--scan", "off")
+        return where.run("ship", *arguments, status=status).stderr
+
+    def names() -> list[str]:
+        listed = where.json("status", "-e", "preview")["branches"]
+        return [entry["environment"] for entry in listed]
+
+    for branch in ("fix", "second"):
+        where.git("switch", "-q", "-c", branch, "main")
+        branches.write(f"branch {branch}")
+        where.git("push", "-q", "-u", "origin", branch)
+    assert "has branch second checked out" in ship("fix", status=2)
+    where.git("switch", "-q", "fix")
+    ship("fix")
+    assert branches.ask(domain="fix.preview.example.com") == "branch fix"
+    assert branches.ask() == serving
+    assert names() == ["preview_fix"]
+
+    assert "may not deploy shop/vps" in where.run("deploy", "-e", "vps", status=1).stderr
+    for verb in ("down", "status"):
+        shown = where.run(verb, "-e", "vps", status=1).stderr
+        assert "This SSH key is for shop/preview only." in shown
+    assert "Add `--branch NAME`" in where.run("down", "-e", "preview", status=2).stderr
+    denied = where.run("secret", "list", "-e", "preview", status=1).stderr
+    assert "may not run `lapwing secret`" in denied
+
+    where.git("switch", "-q", "second")
+    assert "1 environments of branches exist, which is the maximum" in ship("second", status=1)
+    where.git("push", "-q", "origin", ":fix")
+    assert "The branch of preview_fix is gone: removing it." in ship("second")
+    assert names() == ["preview_second"]
+    assert branches.ask(domain="second.preview.example.com") == "branch second"
+    where.git("push", "-q", "origin", ":second")
+    gone = where.json("down", "--gone", "-e", "preview")
+    assert [(d["environment"], d["action"]) for d in gone] == [("preview_second", "removed")]
+    assert names() == []
+    shown = where.run("down", "--volumes", "-e", "preview", "--branch", "second").stderr
+    assert "Nothing to remove: preview_second does not exist." in shown
+    state = "/var/lib/lapwing/state"
+    found = branches.machine.run(
+        f"find {state} -name 'preview_*' -not -path '*/desired.git/*' -not -path '*/shop.git/*'"
+    )
+    assert found == ""
+    shown = branches.machine.run(
+        f"git -c safe.directory='*' -C {state}/sources/shop.git for-each-ref"
+    )
+    assert "preview_/" not in shown
+    assert branches.ask() == serving
+
+
 def test_ship_tests_here_and_deploys_on_the_server(ci: Laptop) -> None:
     where, serving = ci.where, ci.ask()
     ci.write("shipped")

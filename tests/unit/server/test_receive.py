@@ -40,6 +40,34 @@ def test_key_for_deployments_may_deploy(arguments: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
+    ("arguments", "environment"),
+    [
+        (["deploy"], "vps_fix"), (["status"], "vps_fix"), (["history"], "vps_fix"),
+        (["down", "--volumes", "--output", "json"], "vps_fix"), (["branches"], "vps"),
+    ],
+)  # fmt: skip
+def test_key_of_a_template_may_deploy_and_remove_branches(
+    arguments: list[str], environment: str
+) -> None:
+    check(request(*arguments, environment=environment), LIMIT)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment"),
+    [
+        (["down", "--volumes"], "vps"), (["down"], "vps"), (["down"], "production"),
+        (["down", "--gone"], "vps_fix"), (["branches", "--stack", "other"], "vps"),
+        (["deploy"], "production_fix"), (["branches"], "production"), (["deploy"], "vps-2"),
+        (["deploy"], "vps_"), (["deploy"], "vps_a_b"), (["deploy"], "vps_../production"),
+        (["run", "api"], "vps_fix"), (["secret", "list"], "vps_fix"),
+    ],
+)  # fmt: skip
+def test_key_of_a_template_may_do_nothing_else(arguments: list[str], environment: str) -> None:
+    with pytest.raises(ServerError):
+        check(request(*arguments, environment=environment), LIMIT)
+
+
+@pytest.mark.parametrize(
     "arguments",
     [
         *([verb] for verb in sorted(server.VERBS - set(LIMITED))),

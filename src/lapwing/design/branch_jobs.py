@@ -1,0 +1,84 @@
+"""The jobs that deploy pull requests to environments of branches, and remove these."""
+
+from __future__ import annotations
+
+from lapwing.design.pipeline import (
+    CHECKOUT,
+    KNOWN_HOSTS,
+    SSH_KEY,
+    Pipeline,
+    forge_token,
+    in_folder,
+    install,
+    with_ssh_key,
+)
+
+BRANCHES_KEY = "LAPWING_BRANCHES_SSH_KEY"
+PULL_REQUEST = "github.event_name == 'pull_request' && github.event.action"
+_OWN = "github.event.pull_request.head.repo.full_name == github.repository"
+"""Not of a fork: its code must not run with the secrets of the team."""
+SCHEDULE = """\
+  schedule:
+    - cron: "17 4 * * *"
+"""
+"""When environments are removed whose branch is gone, in UTC."""
+
+
+def deploy(pipeline: Pipeline, environment: str) -> str:
+    """Return the job that deploys a pull request to the environment of its branch."""
+    script = f'lapwing ship --scan off --environment {environment} --branch "$BRANCH"'
+    return f"""\
+  # `lapwing server key -e {environment}` allows the SSH key {BRANCHES_KEY} to deploy
+  # and remove only the environments of branches. Pull requests of forks are not deployed.
+  deploy-branch:
+    needs: check
+    if: {PULL_REQUEST} != 'closed' && {_OWN}
+    runs-on: ubuntu-latest
+    timeout-minutes: 60
+    steps:
+      - uses: {CHECKOUT}
+        with:
+          ref: ${{{{ github.head_ref }}}}
+          persist-credentials: false
+{install(pipeline)}\
+      - name: Build and test, then deploy on the server
+        run: {with_ssh_key(script)}
+        env:
+{_VARIABLES}\
+{in_folder(pipeline)}"""
+
+
+def remove(pipeline: Pipeline, environment: str) -> str:
+    """Return the job that removes the environment of a pull request, or those of gone branches."""
+    ended = f"({PULL_REQUEST} == 'closed' && {_OWN})"
+    script = f"""\
+if [ -n "$BRANCH" ]; then
+            lapwing down --volumes --environment {environment} --branch "$BRANCH"
+          else
+            lapwing down --gone --environment {environment}
+          fi"""
+    return f"""\
+  # For a closed pull request its environment; else those whose branch was deleted.
+  remove-branches:
+    if: github.event_name == 'delete' || github.event_name == 'schedule' || {ended}
+    runs-on: ubuntu-latest
+    timeout-minutes: 30
+    steps:
+      - uses: {CHECKOUT}
+        with:
+          persist-credentials: false
+{install(pipeline)}\
+      - name: Remove environments
+        run: {with_ssh_key(script)}
+        env:
+{_VARIABLES}\
+          LAPWING_FORGE_TOKEN: ${{{{ {forge_token(pipeline)} }}}}
+{in_folder(pipeline)}"""
+
+
+_VARIABLES = f"""\
+          {SSH_KEY}: ${{{{ secrets.{BRANCHES_KEY} }}}}
+          {KNOWN_HOSTS}: ${{{{ secrets.{KNOWN_HOSTS} }}}}
+          LAPWING_ACTOR: ${{{{ github.actor }}}}
+          BRANCH: ${{{{ github.head_ref }}}}
+"""

@@ -1,0 +1,32 @@
+"""Which shippers of logs run."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+from msgspec.structs import replace
+
+from lapwing.agent.log_shipping import Shippers
+from lapwing.desired.secrets import SecretStore
+from lapwing.plan.model import LogShipping
+from lapwing.settings import Settings
+from tests.deployed import until
+from tests.unit.agent.samples import document
+
+KEY = ("shop", "preview_fix")
+
+
+def test_shipper_of_a_removed_environment_is_stopped(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path)
+    folder = settings.environment(*KEY)
+    folder.mkdir(parents=True)
+    shippers = Shippers(settings, SecretStore(settings.secrets), lambda _key, _problem: None)
+    described = replace(document(), logs=LogShipping(to="http://127.0.0.1:9/v1/logs"))
+    shippers.tick({KEY: described})
+    until(lambda: list(folder.iterdir()), "the state of the shipper")
+    shippers.end(KEY, timeout=30)
+    folder.rename(tmp_path / "removed")
+    shippers.tick({})
+    assert not folder.exists()
+    assert not [t for t in threading.enumerate() if t.name == "logs of preview_fix"]

@@ -1,0 +1,126 @@
+"""Which environments of branches are removed, and when there are too many."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from lapwing.errors import SourceError, StateError, UsageError
+from lapwing.settings import Settings
+from lapwing.stack.branches import Branches
+from lapwing.targets.branch_environments import (
+    BranchEnvironment,
+    branches,
+    check_checkout,
+    check_disk,
+    choose_room,
+    gone,
+    with_branches,
+)
+from tests.installation import GIT
+
+MIB = 2**20
+ENTRIES = [
+    BranchEnvironment(environment="preview_new", deployed=30, disk=10 * MIB),
+    BranchEnvironment(environment="preview_old", deployed=10, disk=20 * MIB),
+    BranchEnvironment(environment="preview_oldest", deployed=5, disk=30 * MIB),
+]
+
+
+def known(*existing: str) -> list[BranchEnvironment]:
+    return with_branches(ENTRIES, "preview", existing)
+
+
+def test_environment_of_a_missing_branch_is_gone() -> None:
+    found = known("old", "main")
+    assert {e.environment: (e.exists, e.branch) for e in found} == {
+        "preview_new": (False, None),
+        "preview_old": (True, "old"),
+        "preview_oldest": (False, None),
+    }
+    assert [e.environment for e in gone(found)] == ["preview_oldest", "preview_new"]
+
+
+def test_unknown_branches_are_never_gone() -> None:
+    assert gone(ENTRIES) == []
+    with pytest.raises(StateError):
+        choose_room(ENTRIES, "preview_x", Branches(max=3))
+
+
+def test_room_is_made_of_the_least_recently_deployed_gone_branch() -> None:
+    limits = Branches(max=3)
+    chosen = choose_room(known("oldest"), "preview_x", limits)
+    assert chosen is not None
+    assert chosen.environment == "preview_old"
+    assert choose_room(known("oldest"), "preview_new", limits) is None
+    assert choose_room(known("oldest"), "preview_x", Branches(max=4)) is None
+
+
+def test_maximum_is_an_error_that_lists_the_environments() -> None:
+    with pytest.raises(StateError) as caught:
+        choose_room(known("new", "old", "oldest"), "preview_x", Branches(max=3))
+    assert "3 environments of branches exist" in caught.value.message
+    assert "preview_old  deployed" in str(caught.value.detail)
+    assert "20 MiB" in str(caught.value.detail)
+    assert "`lapwing down --gone -e preview`" in str(caught.value.hint)
+
+
+def test_disk_limit_is_an_error_that_lists_the_environments() -> None:
+    check_disk(ENTRIES, Branches(disk=61 * MIB), "preview_new")
+    with pytest.raises(StateError, match="use 60 MiB of disk space; the limit is 60 MiB") as caught:
+        check_disk(ENTRIES, Branches(disk=60 * MIB), "preview_new")
+    assert "preview_oldest" in str(caught.value.detail)
+
+
+def git(folder: Path, *arguments: str) -> None:
+    subprocess.run(["git", *arguments], cwd=folder, env=ENVIRON, check=True, capture_output=True)
+
+
+ENVIRON = {"PATH": "/usr/bin:/bin", "HOME": "/nonexistent", **GIT}
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Path:
+    """A clone with the branches main and fix, which are pushed."""
+    git(tmp_path, "init", "-q", "--bare", "-b", "main", "remote.git")
+    git(tmp_path, "clone", "-q", "remote.git", "clone")
+    folder = tmp_path / "clone"
+    git(folder, "commit", "-q", "--allow-empty", "-m", "first")
+    git(folder, "push", "-q", "-u", "origin", "main")
+    git(folder, "switch", "-q", "-c", "fix")
+    git(folder, "commit", "-q", "--allow-empty", "-m", "second")
+    git(folder, "push", "-q", "-u", "origin", "fix")
+    return folder
+
+
+def settings(tmp_path: Path) -> Settings:
+    return Settings(home=tmp_path / "home", environ=ENVIRON)
+
+
+def test_branches_are_those_of_the_remote_and_new_local_ones(clone: Path, tmp_path: Path) -> None:
+    assert sorted(branches(clone, settings(tmp_path))) == ["fix", "main"]
+    git(tmp_path / "remote.git", "branch", "-D", "fix")
+    git(clone, "switch", "-q", "-c", "not-pushed", "--no-track")
+    assert sorted(branches(clone, settings(tmp_path))) == ["main", "not-pushed"]
+
+
+def test_unreadable_or_empty_remote_is_an_error(clone: Path, tmp_path: Path) -> None:
+    git(clone, "remote", "set-url", "origin", str(tmp_path / "missing.git"))
+    with pytest.raises(SourceError):
+        branches(clone, settings(tmp_path))
+    git(tmp_path, "init", "-q", "--bare", "missing.git")
+    with pytest.raises(SourceError, match="No branch was found"):
+        branches(clone, settings(tmp_path))
+
+
+def test_checkout_of_another_branch_is_refused(clone: Path, tmp_path: Path) -> None:
+    check_checkout(clone, "preview_fix", settings(tmp_path))
+    with pytest.raises(UsageError, match="has branch fix checked out"):
+        check_checkout(clone, "preview_main", settings(tmp_path))
+    git(clone, "switch", "-q", "--detach", "origin/main")
+    check_checkout(clone, "preview_main", settings(tmp_path))
+    git(clone, "commit", "-q", "--allow-empty", "-m", "third")
+    with pytest.raises(UsageError, match="has a detached commit checked out"):
+        check_checkout(clone, "preview_main", settings(tmp_path))
