@@ -39,7 +39,7 @@ MAX_ANSWER = 200
 
 
 class Unavailable(Exception):
-    """The destination accepts nothing now; `retry_after` is when it asks for another attempt."""
+    """The destination accepts nothing now; it asked for a retry after `retry_after` seconds."""
 
     def __init__(self, reason: str, retry_after: float | None = None) -> None:
         super().__init__(reason)
@@ -218,6 +218,6 @@ def header_values(
             raise SecretError(f"Secret {name} of `logs` is not set.", hint=hint)
         value = secrets.get(*key, name, current[name]).strip()
         if not value or not value.isascii() or not value.isprintable():
-            raise SecretError(f"Secret {name} of `logs` is not the value of a header.", hint=hint)
+            raise SecretError(f"Secret {name} of `logs` is not valid in a header.", hint=hint)
         found[header] = value
     return found

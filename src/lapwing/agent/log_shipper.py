@@ -49,7 +49,7 @@ MAX_RETRY_AFTER_S = 600.0
 NOTED_S = 3.0
 """The time in which the agent notes the release of a new log."""
 BEGIN_S = 600
-"""Of older logs, what was written in this time before `logs` was deployed is shipped, too."""
+"""Lines of this time before `logs` was deployed are shipped, too, except of the access log."""
 PROBLEM_AFTER_S = 30.0
 """How long a destination accepts nothing before the status shows it."""
 LOSS_SHOWN_S = 86400.0
@@ -210,8 +210,8 @@ class Shipper:
         self._failing_since = now if self._failing_since is None else self._failing_since
         if now - self._failing_since >= PROBLEM_AFTER_S or self.problem is not None:
             self.problem = (
-                f"Logs are not shipped to {self.wanted.logs.to}: {error}. They are kept in the log "
-                "files until these are rotated twice, and the agent tries again."
+                f"Logs are not shipped to {self.wanted.logs.to}: {error}. Lines stay in the log "
+                "files until a file is rotated twice, and the agent tries again."
             )
         self._delay = min(LONGEST_DELAY_S, self._delay * 2)
         if error.retry_after is not None:
@@ -223,9 +223,10 @@ class Shipper:
         state, self.problem = self._state, None
         if time.time() - state.lost_at < LOSS_SHOWN_S:
             moment = datetime.datetime.fromtimestamp(state.lost_at, datetime.UTC)
-            refused = f" {state.refused} lines were refused by it." if state.refused else ""
+            since = " lines were refused since `logs` was deployed."
+            refused = f" {state.refused}{since}" if state.refused else ""
             self.problem = (
-                f"Not all logs were shipped to {self.wanted.logs.to}, last at "
+                f"Not all logs were shipped to {self.wanted.logs.to}: lines were last lost at "
                 f"{moment.isoformat(timespec='seconds')}.{refused}"
             )
 

@@ -1,4 +1,4 @@
-"""Forgets the environments of branches that were removed from the desired state.
+"""Removes the state of branches' environments that were removed from the desired state.
 
 `lapwing down --volumes` stops the environment of a branch, removes its document, and waits until
 its folder is gone: the agent, which writes into the folder, removes it.

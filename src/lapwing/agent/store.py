@@ -146,7 +146,7 @@ class Store:
         """Show in the status why logs are not shipped."""
         problem = problem and self._mask(problem)
         if problem != self._log_problem:
-            self.event("agent", problem or "Logs are shipped again.")
+            self.event("agent", problem or "The problem with shipping logs has ended.")
             self._log_problem = problem
             self.update_status()
 

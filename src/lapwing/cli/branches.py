@@ -37,7 +37,7 @@ def command(context: Context, environment: str, stack: str) -> None:
 
 
 def is_template(context: Context, environment: str | None) -> bool:
-    """Return whether environments of branches are made of a declared one."""
+    """Return whether an environment is the template of environments of branches."""
     from lapwing.stack.branch_names import split
 
     if environment is None or split(environment)[1] is not None:
@@ -74,8 +74,8 @@ def prepare(context: Context, verb: str, environment: str | None, *, dry_run: bo
     oldest = branch_environments.choose_room(entries, environment, limits)
     if oldest is not None and not dry_run:
         context.printer.say(
-            f"{limits.max} environments of branches exist, which is the maximum. The branch of "
-            f"{oldest.environment} is gone: removing it."
+            f"{len(entries)} environments of branches exist; the maximum is {limits.max}. Removing "
+            f"{oldest.environment}, whose branch no longer exists."
         )
         remove(context, oldest.environment)
         entries.remove(oldest)
@@ -99,13 +99,17 @@ def listed(context: Context, template: str) -> list[BranchEnvironment]:
         return msgspec.json.decode(output, type=list[BranchEnvironment])
     except msgspec.MsgspecError as error:
         shown = output.decode(errors="replace").strip() or None
-        raise ServerError(f"{host} did not list the environments.", detail=shown) from error
+        raise ServerError(
+            f"{host} sent an invalid list of the environments of {template}.",
+            detail=shown,
+            hint=f"Update Lapwing on the server: `lapwing server setup -e {template}`.",
+        ) from error
 
 
 def marked(
     context: Context, entries: list[BranchEnvironment], template: str
 ) -> list[BranchEnvironment]:
-    """Return the entries with whether their branch exists, if the repository can be read."""
+    """Add to the entries whether their branch exists, if the remote repository can be read."""
     from lapwing.targets import branch_environments
 
     with suppress(SourceError):
@@ -126,14 +130,17 @@ def remove(context: Context, environment: str) -> None:
         return
     result = context.target(environment).down(DownRequest(volumes=True))
     if result.outcome != "succeeded":
-        raise UsageError(f"{environment} was not removed: {result.reason or result.outcome}.")
+        raise UsageError(
+            f"{environment} was not removed: {result.reason or result.outcome}.",
+            hint=f"Run `lapwing down --volumes -e {environment}` again.",
+        )
 
 
 def skip_removal(context: Context, environment: str) -> int | None:
-    """Return the exit status of the removal of an environment that a server does not have.
+    """Report that there is nothing to remove if the server does not have the environment.
 
-    Each pull request that is closed removes one, also if it was never deployed. None: it is there,
-    or is not that of a branch. Raises LapwingError.
+    CI removes one for each closed pull request, also if it was never deployed. Return the exit
+    status; None if the environment exists or is not that of a branch. Raises LapwingError.
     """
     from lapwing.cli import present
     from lapwing.stack.branch_names import split

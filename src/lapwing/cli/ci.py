@@ -48,8 +48,8 @@ def init(
     """Write the workflow: check every change, ship and release the release branches.
 
     An edited file is not replaced; the difference is shown. Default for --environment: the first
-    environment of the stack file with `target: machine`, else the first one that Argo CD applies
-    from its `repository`.
+    environment with `target: machine` except `local` and those with `branches`, else the first one
+    that Argo CD applies from its `repository`.
     """
     from lapwing.commands import ci_pipeline, ci_source
     from lapwing.design.pipeline import FILES
@@ -124,8 +124,8 @@ def _explain(pipeline: Pipeline, printer: Printer) -> None:
     if pipeline.ship is None:
         if pipeline.stack:
             printer.say(
-                "The stack has no environment on a machine, and none that Argo CD applies from a "
-                "`repository`: the workflow only checks and releases."
+                "The workflow has no job `ship`: the stack has no environment on a machine "
+                "(without `branches`), and none that Argo CD applies from a `repository`."
             )
         return
     for setting in pipeline.ship.settings:

@@ -25,8 +25,8 @@ from lapwing.errors import UsageError
 @click.option(
     "--gone",
     is_flag=True,
-    help="Remove the environments of branches that the remote repository no longer has, with their "
-    "data.",
+    help="Remove the environments whose branch no longer exists, with their data: for an "
+    "environment with `branches`.",
 )
 @click.option("--dry-run", is_flag=True, help="With --gone: print each decision; change nothing.")
 @environment_option
@@ -47,13 +47,13 @@ def command(
     from lapwing.targets.base import ClusterOptions, DownRequest
 
     if options["dry_run"] and not options["gone"]:
-        raise UsageError("--dry-run of `down` needs --gone.")
+        raise UsageError("--dry-run of `down` is only for --gone.", hint="Add `--gone`.")
     if options["gone"]:
         if not branches.is_template(context, environment):
             context.ref(environment)
             raise UsageError(
                 f"--gone is for an environment with `branches`, not for {environment}.",
-                hint="Pass `-e NAME`, without `--branch`.",
+                hint="Pass `-e NAME` of an environment with `branches`, without `--branch`.",
             )
         context.prepare_home()
         return branches.remove_gone(context, environment, dry_run=options["dry_run"])

@@ -106,7 +106,7 @@ def environment_option(function: Callable[..., Any]) -> Callable[..., Any]:
         metavar="BRANCH",
         expose_value=False,
         callback=_remember_branch,
-        help="The branch, for an environment with `branches`.",
+        help="The git branch, if the environment of -e has `branches`.",
     )
     environment = environment_named(
         "The environment of the stack.",

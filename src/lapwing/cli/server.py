@@ -79,6 +79,8 @@ def setup(context: Context, environment: str, files: tuple[Path, ...], dry_run: 
 def key(context: Context, environment: str, file: Path) -> None:
     """Allow the public SSH key in FILE to deploy this environment and read its status and history.
 
+    If the environment has `branches`, the key may do so for each branch, and list and remove them.
+
     For CI: create a key without a passphrase with `ssh-keygen -t ed25519 -N '' -f deploy-key`, pass
     `deploy-key.pub` here, and give `deploy-key` to CI as a secret.
     """

@@ -18,8 +18,8 @@ def command(context: Context, /, environment: str, cluster: str | None, *, every
     """Show running services and deployments in progress.
 
     Exit status: 0 if every service runs as desired, 1 if one does not. `--all` lists the address
-    and the state of every stack that was deployed from this machine, from any folder. An
-    environment with `branches`, without `--branch`, lists those of all branches.
+    and the state of every stack that was deployed from this machine, from any folder. For an
+    environment with `branches`, it lists the environments of all branches, without `--branch`.
     """
     from lapwing.cli import branches, present
     from lapwing.targets.base import ClusterOptions

@@ -7,6 +7,7 @@ would not have.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Literal
 from urllib.parse import urlsplit
@@ -38,13 +39,25 @@ def job_of(stacks: Sequence[LoadedStack], forge: Forge, name: str | None) -> Shi
     loaded = _chosen(stacks, name)
     if loaded is None:
         return None
+    job = _job(loaded, forge)
+    return dataclasses.replace(job, settings=(*job.settings, *_build_secrets(loaded)))
+
+
+def _build_secrets(loaded: LoadedStack) -> list[Setting]:
+    builds = [s.build for s in loaded.stack.services.values() if s.build is not None]
+    names = sorted({name for build in builds for name in build.secrets})
+    return [Setting(name, "a secret of `build: {secrets: [...]}`.") for name in names]
+
+
+def _job(loaded: LoadedStack, forge: Forge) -> ShipJob:
     environment, settings = loaded.environment, loaded.settings
     if settings.target == "machine":
         if settings.desired is not None and loaded.stack.registry is not None:
             return _to_registry(loaded, forge, "pull", settings.desired.url)
         if settings.host is None:
             return ShipJob(environment, "home")
-        key = f"an SSH key that `lapwing server key -e {environment} FILE.pub` allows."
+        allow = f"`lapwing server key -e {environment} FILE.pub`"
+        key = f"a private SSH key, whose public key {allow} allows."
         return ShipJob(environment, "ssh", _ssh_settings(key, "the server"))
     if not settings.uses_argo_cd:
         return ShipJob(environment, "direct")
@@ -62,8 +75,9 @@ def _chosen(stacks: Sequence[LoadedStack], name: str | None) -> LoadedStack | No
         check_name("environment", name, known, "the stack file")
         if known[name].settings.branches is not None:
             raise UsageError(
-                f"{name!r} is for branches: CI deploys pull requests there.",
-                hint="Pass the environment of the main branch, or omit `--environment`.",
+                f"{name!r} has `branches`, so the main branch cannot be shipped to it.",
+                hint="Pass another environment, or omit `--environment`. Pull requests "
+                f"are deployed to {name!r} without this option if it has a `host`.",
             )
         return known[name]
     stacks = [loaded for loaded in stacks if loaded.settings.branches is None]
@@ -99,7 +113,7 @@ def _repository_settings(url: str) -> tuple[Setting, ...]:
         meaning = f"a token that may push to {without_login(url)}."
         return (Setting("LAPWING_DESIRED_TOKEN", meaning),)
     key = f"the private key of a deploy key that may push to {without_login(url)}."
-    return _ssh_settings(key, "its host")
+    return _ssh_settings(key, "the host of this repository")
 
 
 def _ssh_settings(key: str, host: str) -> tuple[Setting, ...]:

@@ -7,6 +7,8 @@ from lapwing.design.pipeline import (
     KNOWN_HOSTS,
     SSH_KEY,
     Pipeline,
+    Setting,
+    check_settings,
     forge_token,
     in_folder,
     install,
@@ -17,25 +19,32 @@ BRANCHES_KEY = "LAPWING_BRANCHES_SSH_KEY"
 PULL_REQUEST = "github.event_name == 'pull_request' && github.event.action"
 _OWN = "github.event.pull_request.head.repo.full_name == github.repository"
 """Not of a fork: its code must not run with the secrets of the team."""
+_HAS_SECRETS = f"{_OWN} && github.actor != 'dependabot[bot]'"
+"""Dependabot's pull requests get no secrets. Source: GitHub's "Dependabot on GitHub Actions"."""
 SCHEDULE = """\
   schedule:
     - cron: "17 4 * * *"
 """
-"""When environments are removed whose branch is gone, in UTC."""
+"""The time (UTC) at which environments without a branch are removed each day."""
 
 
 def deploy(pipeline: Pipeline, environment: str) -> str:
     """Return the job that deploys a pull request to the environment of its branch."""
     script = f'lapwing ship --scan off --environment {environment} --branch "$BRANCH"'
     return f"""\
-  # `lapwing server key -e {environment}` allows the SSH key {BRANCHES_KEY} to deploy
-  # and remove only the environments of branches. Pull requests of forks are not deployed.
+  # Deploys each pull request to an environment of its branch; those of forks are not deployed.
+  # Create in the settings of the repository:
+  # - the secret {BRANCHES_KEY}: a private SSH key. Allow its public key with
+  #   `lapwing server key -e {environment} FILE.pub`: it can only deploy, list and remove these
+  #   environments.
+  # - the secret {KNOWN_HOSTS}: the line of the server in ~/.ssh/known_hosts.
   deploy-branch:
     needs: check
-    if: {PULL_REQUEST} != 'closed' && {_OWN}
+    if: {PULL_REQUEST} != 'closed' && {_HAS_SECRETS}
     runs-on: ubuntu-latest
     timeout-minutes: 60
     steps:
+{check_settings(_SETTINGS, "deploy-branch")}\
       - uses: {CHECKOUT}
         with:
           ref: ${{{{ github.head_ref }}}}
@@ -50,7 +59,7 @@ def deploy(pipeline: Pipeline, environment: str) -> str:
 
 def remove(pipeline: Pipeline, environment: str) -> str:
     """Return the job that removes the environment of a pull request, or those of gone branches."""
-    ended = f"({PULL_REQUEST} == 'closed' && {_OWN})"
+    ended = f"({PULL_REQUEST} == 'closed' && {_HAS_SECRETS})"
     script = f"""\
 if [ -n "$BRANCH" ]; then
             lapwing down --volumes --environment {environment} --branch "$BRANCH"
@@ -58,7 +67,7 @@ if [ -n "$BRANCH" ]; then
             lapwing down --gone --environment {environment}
           fi"""
     return f"""\
-  # For a closed pull request its environment; else those whose branch was deleted.
+  # Removes the environment of a closed pull request, and otherwise those whose branch was deleted.
   remove-branches:
     if: github.event_name == 'delete' || github.event_name == 'schedule' || {ended}
     runs-on: ubuntu-latest
@@ -76,6 +85,7 @@ if [ -n "$BRANCH" ]; then
 {in_folder(pipeline)}"""
 
 
+_SETTINGS = (Setting(BRANCHES_KEY, ""), Setting(KNOWN_HOSTS, ""))
 _VARIABLES = f"""\
           {SSH_KEY}: ${{{{ secrets.{BRANCHES_KEY} }}}}
           {KNOWN_HOSTS}: ${{{{ secrets.{KNOWN_HOSTS} }}}}

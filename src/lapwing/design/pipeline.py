@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -168,3 +169,25 @@ def with_ssh_key(commands: str) -> str:
 def forge_token(pipeline: Pipeline) -> str:
     """Return the expression of the token of a job."""
     return "secrets.GITEA_TOKEN" if pipeline.forge == "gitea" else "github.token"
+
+
+def check_settings(settings: Sequence[Setting], job: str) -> str:
+    """Return the step that fails if a setting of a job does not exist."""
+    if not settings:
+        return ""
+    names = " ".join(setting.name for setting in settings)
+    values = "".join(f"          {s.name}: {s.expression}\n" for s in settings)
+    return f"""\
+      - name: Check that the settings exist
+        run: |
+          missing=
+          for name in {names}; do
+            if [ -z "$(printenv "$name")" ]; then missing="$missing $name"; fi
+          done
+          if [ -n "$missing" ]; then
+            echo "::error::Missing in the settings of the repository:$missing. The comment above" \\
+              "the job \\`{job}\\` in the workflow explains them."
+            exit 1
+          fi
+        env:
+{values}"""

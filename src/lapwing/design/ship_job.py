@@ -1,7 +1,7 @@
 """The job of the workflow that ships the release branches to an environment.
 
-Its first step checks that the forge has the job's secrets, before anything is built; and since the
-release waits for it, before anything is tagged. A comment above the job says what each secret is.
+Its first step checks that the forge has the job's secrets, so a missing one fails early, and the
+job `release`, which needs this one, tags nothing. A comment above the job lists the secrets.
 
 Sources: google-github-actions/auth, README and action.yml (its access token needs no file in the
 workspace, which would be an uncommitted change); Google's "Set up authentication for Docker", for
@@ -17,6 +17,7 @@ from lapwing.design.pipeline import (
     SSH_KEY,
     Pipeline,
     ShipJob,
+    check_settings,
     in_folder,
     install,
     with_ssh_key,
@@ -67,7 +68,7 @@ def render(pipeline: Pipeline, job: ShipJob) -> str:
     timeout-minutes: 60
 {_permissions(job)}\
     steps:
-{_check_settings(job)}\
+{check_settings(job.settings, "ship")}\
       - uses: {CHECKOUT}
         with:
 {_FETCH_ALL if job.way in ("pull", "argo", "direct") else ""}\
@@ -101,27 +102,6 @@ def _permissions(job: ShipJob) -> str:
         needed.add("id-token" if job.login.account else "packages")
     lines = "".join(f"      {name}: write\n" for name in sorted(needed))
     return f"    permissions:\n      contents: read\n{lines}" if needed else ""
-
-
-def _check_settings(job: ShipJob) -> str:
-    if not job.settings:
-        return ""
-    names = " ".join(setting.name for setting in job.settings)
-    values = "".join(f"          {s.name}: {s.expression}\n" for s in job.settings)
-    return f"""\
-      - name: Check that the settings exist
-        run: |
-          missing=
-          for name in {names}; do
-            if [ -z "$(printenv "$name")" ]; then missing="$missing $name"; fi
-          done
-          if [ -n "$missing" ]; then
-            echo "::error::Missing in the settings of the repository:$missing. The comment above" \\
-              "the job \\`ship\\` in the workflow explains them."
-            exit 1
-          fi
-        env:
-{values}"""
 
 
 def _google_login(job: ShipJob) -> str:

@@ -87,8 +87,9 @@ def _head(pipeline: Pipeline) -> str:
     if pipeline.reviewed is not None:
         types = "    types: [opened, synchronize, reopened, closed]\n"
         pull_requests = f"  pull_request:\n{types}{ignored}  delete:\n{branch_jobs.SCHEDULE}"
-        # The ref of a merged pull request is the branch that it was merged into.
-        group = f"github.event.pull_request.number || {group}"
+        # In other events the ref is the main branch: a run would cancel a push that waits.
+        pushed = f"(github.event_name == 'push' && {group})"
+        group = f"github.event.pull_request.number || {pushed} || github.event_name"
     return f"""\
 # You can edit this file: `lapwing ci init` then replaces it only with --force.
 #

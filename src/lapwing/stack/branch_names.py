@@ -1,7 +1,7 @@
 """Environments of branches: one declared environment with `branches` is the template of many.
 
     environments: preview: {target: machine, branches: {max: 5}}
-    branch feature/login  ->  environment `preview_login-1a2b3c4d` of its template `preview`
+    branch feature/login  ->  environment `preview_feature-login-df7c7aeb`, template `preview`
 
 The name is derived from the branch, and nothing else is recorded: two branches never have the same
 name, and whether the branch of an environment still exists is found by deriving the names of all
@@ -29,7 +29,7 @@ def environment_of(template: str, branch: str) -> str:
 
 
 def split(environment: str) -> tuple[str, str | None]:
-    """Return the declared environment of a name, and what identifies the branch, if it has one."""
+    """Split a name into its declared environment and the label of the branch, None without one."""
     template, separator, rest = environment.partition(SEPARATOR)
     return template, rest if separator else None
 
@@ -60,11 +60,11 @@ def check_chosen(environment: str, branches: object) -> None:
     template, branch = split(environment)
     if branch is None and branches is not None:
         raise UsageError(
-            f"`{template}` has an environment for each branch.",
+            f"`-e {template}` needs a branch: it has one environment for each branch.",
             hint=f"Add `--branch NAME`; `lapwing status -e {template}` lists them.",
         )
     if branch is not None and branches is None:
         raise UsageError(
             f"The environment `{template}` has no `branches`.",
-            hint=f"Omit `--branch`, or add `branches: {{max: 5}}` to `environments: {template}`.",
+            hint=f"Omit `--branch`, or add `branches: {{max: 5}}` to `{template}` in the file.",
         )

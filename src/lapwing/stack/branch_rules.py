@@ -15,7 +15,7 @@ SHARED = {
     "domain": "the environments of branches cannot share a host name",
     "domains": "the environments of branches cannot share a host name",
     "redirects": "the environments of branches cannot share a host name",
-    "desired": "a machine pulls one environment, not those of branches",
+    "desired": "environments of branches cannot be pulled from a repository",
     "backup": "the data of branches is not backed up",
 }
 """Keys that an environment with `branches` cannot have, and why."""
@@ -34,7 +34,7 @@ def check_branches(stack: Stack, environment: Environment) -> Iterator[Violation
     if name == "local":
         hint = "Add another environment with `branches`, such as `preview`; without `host` it is "
         hint += "on this machine, too."
-        message = "`local` has no environments of branches."
+        message = "`local` cannot have `branches`."
         yield Violation(message, ("branches",), hint, key=True)
     if len(name) > MAX_TEMPLATE_LENGTH:
         message = f"The name of an environment with `branches` has at most {MAX_TEMPLATE_LENGTH} "

@@ -20,12 +20,13 @@ class Branches(StrictModel):
     disk: Size = Field(
         10 * GIB,
         gt=0,
-        description="The disk space that they may use together: data, logs and releases.",
+        description="The disk space that they may use together: data, logs, state and releases. "
+        "At this limit, no branch is deployed.",
         examples=["5Gi"],
     )
     domain: NonEmpty | None = Field(
         None,
-        description="Each is served at `BRANCH.<domain>`: create a wildcard DNS record. Default: "
-        "only at `BRANCH.<environment>.<stack>.localhost`.",
+        description="Each is served at `LABEL.<domain>`, with a DNS label made from the branch: "
+        "create a wildcard DNS record. Default: only at `LABEL.<environment>.<stack>.localhost`.",
         examples=["preview.example.com"],
     )

@@ -52,8 +52,9 @@ class Build(StrictModel):
     secrets: list[Variable] = Field(
         default_factory=list,
         description="Environment variables of the `lapwing` command that steps of the Dockerfile "
-        "can read: `RUN --mount=type=secret,id=NAME` has the value in `/run/secrets/NAME`. It is "
-        "in no layer. Docker needs BuildKit for it.",
+        "can read: `RUN --mount=type=secret,id=NAME` has the value in `/run/secrets/NAME`. The "
+        "value is in no layer. Docker needs BuildKit. With `host`, the server builds: set them in "
+        "its `/etc/lapwing/environment.local`.",
         examples=[["NPM_TOKEN"]],
     )
     test: NonEmpty | None = Field(

@@ -315,8 +315,8 @@ class Environment(StrictModel):
     )
     branches: Branches | None = Field(
         None,
-        description="Makes it the template of one environment for each branch (machine): `lapwing "
-        "up -e NAME --branch BRANCH`.",
+        description="Makes this environment a template, from which each git branch gets an "
+        "environment (machine): `lapwing up -e NAME --branch BRANCH`.",
         examples=[{"max": 5, "disk": "5Gi", "domain": "preview.example.com"}],
     )
     machine: Machine | None = Field(

@@ -167,7 +167,8 @@ def check_environment_names(stack: Stack, _: Environment) -> Iterator[Violation]
     found = stack.environments.get("preview")
     if found is not None and found.branches is None:
         message = "An environment cannot be named `preview`: that host name serves new releases."
-        yield Violation(message, ("environments", "preview"), "Name it `review`.", key=True)
+        hint = "Name it `review`, or add `branches`."
+        yield Violation(message, ("environments", "preview"), hint, key=True)
 
 
 def check_cloud(_: Stack, environment: Environment) -> Iterator[Violation]:

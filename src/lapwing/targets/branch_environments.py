@@ -189,7 +189,7 @@ def branches(folder: Path, settings: Settings) -> list[str]:
         if "origin" not in remotes and len(remotes) > 1:
             raise SourceError(
                 f"The repository of {folder} has several remotes, and none is `origin`.",
-                hint="Rename the one with the branches: `git remote rename NAME origin`.",
+                hint="Rename the remote that has the branches: `git remote rename NAME origin`.",
             )
         name = "origin" if "origin" in remotes else remotes[0]
         if token := (settings.environ or os.environ).get("LAPWING_FORGE_TOKEN"):
@@ -251,8 +251,8 @@ def check_checkout(folder: Path, environment: str, settings: Settings) -> None:
     if environment not in [environment_of(template, name) for name in names]:
         raise UsageError(
             f"{folder} has {f'branch {current}' if current else 'a detached commit'} checked out, "
-            f"and the working tree is what is deployed: {environment} is of another branch.",
-            hint="Switch to the branch with `git switch BRANCH`, and run the command again.",
+            f"but {environment} is the environment of another branch.",
+            hint="The working tree is deployed: run `git switch BRANCH`, then the command again.",
         )
 
 
@@ -270,7 +270,7 @@ def remove(settings: Settings, ref: EnvironmentRef, actor: str) -> None:
     while state.exists() and agent.is_running(settings.agent):
         if time.monotonic() - until > FORGET_TIMEOUT_S:
             raise AgentError(
-                f"The agent did not release {ref} within {FORGET_TIMEOUT_S:.0f} s.",
+                f"The agent did not remove the state of {ref} within {FORGET_TIMEOUT_S:.0f} s.",
                 hint=f"See {settings.agent / 'agent.log'}, and run the command again.",
             )
         time.sleep(POLL_S)

@@ -203,7 +203,7 @@ class MachineTarget:
         if request.cluster or (request.volumes and not is_removal):
             option = "--cluster" if request.cluster else "--volumes"
             raise UsageError(
-                f"{option} is for clusters; {self.ref} is on a machine.",
+                f"{option} is not available for {self.ref}, which is on a machine.",
                 hint=f"Run `lapwing down -e {self.ref.environment}`.",
             )
         guards.check_restore(self.settings, self.ref)

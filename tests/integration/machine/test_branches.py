@@ -149,7 +149,7 @@ def test_branches_have_environments(shop: Branches) -> None:
     assert set(shop.listed()) == {login, "preview_fix"}
 
     made = shop.up("third")  # The environment whose branch is gone makes room.
-    assert f"The branch of {login} is gone: removing it." in made.stderr
+    assert f"Removing {login}, whose branch no longer exists." in made.stderr
     assert set(shop.listed()) == {"preview_third", "preview_fix"}
     assert not [name for name in shop.left() if login in name]
     assert shop.ask("third") == "third secret "

@@ -355,7 +355,7 @@ def test_key_for_branches_deploys_and_removes_only_these(branches: Laptop) -> No
     where.git("switch", "-q", "second")
     assert "1 environments of branches exist, which is the maximum" in ship("second", status=1)
     where.git("push", "-q", "origin", ":fix")
-    assert "The branch of preview_fix is gone: removing it." in ship("second")
+    assert "Removing preview_fix, whose branch no longer exists." in ship("second")
     assert names() == ["preview_second"]
     assert branches.ask(domain="second.preview.example.com") == "branch second"
     where.git("push", "-q", "origin", ":second")

@@ -217,7 +217,8 @@ def _refuse(request: DockerfileRequest, source: Source, settings: Settings) -> N
         if not settings.environ.get(name):
             raise BuildError(
                 f"The build secret {name} has no value.",
-                hint=f"Set the environment variable {name} of the command.",
+                hint=f"Run `export {name}=VALUE` before the command. With `host`, the server "
+                "builds: set it in /etc/lapwing/environment.local on the server.",
             )
 
 
