@@ -40,8 +40,8 @@ def is_template(context: Context, environment: str | None) -> bool:
     """Return whether an environment is the template of environments of branches."""
     from lapwing.stack.branch_names import split
 
-    if environment is None or split(environment)[1] is not None:
-        return False
+    if environment in (None, "local") or split(environment)[1] is not None:
+        return False  # `local` needs no stack file here: `status --all` works in every folder.
     return bool(context.stack_file.environment(environment).get("branches"))
 
 
