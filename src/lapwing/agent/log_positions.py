@@ -22,6 +22,8 @@ import msgspec
 
 from lapwing.observed.logs import Notes, older
 
+MAX_LINES = 2000
+"""How many lines are read at once: an encoded record is about 250 bytes longer than its line."""
 MAX_LINE_BYTES = 64 * 1024
 """Longer lines are shipped in parts."""
 SETTLED_S = 10
@@ -68,8 +70,9 @@ class _File:
 def read(log: Path, begin: Position | None, limit: int, *, is_current: bool) -> Part | None:
     """Return complete lines after a position, of at most `limit` bytes; None if there are none.
 
-    Without a position, they are the first lines. With `is_current`, all were just written; else
-    their times are those of the notes (`observed.logs`). Raises OSError.
+    They are at most MAX_LINES. Without a position, they are the first lines. With `is_current`,
+    all were just written; else their times are those of the notes (`observed.logs`). Raises
+    OSError.
     """
     with ExitStack() as stack:
         files = list(_open(log, stack))
@@ -87,6 +90,8 @@ def read(log: Path, begin: Position | None, limit: int, *, is_current: bool) -> 
         is_settled = limit > 0 and time.time_ns() - written > SETTLED_S * 10**9
         notes, lines, end = None if is_current else Notes(log), list[tuple[bytes, int]](), 0
         for line in _lines(data, is_settled=is_settled):
+            if len(lines) == MAX_LINES:
+                break
             end += len(line)
             if text := line.rstrip(b"\r\n"):
                 file, at_end = _place(pieces, end)

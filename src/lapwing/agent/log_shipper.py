@@ -42,6 +42,8 @@ log = logging.getLogger(__name__)
 STATE = "log-shipping.json"
 INTERVAL_S = 1.0
 MAX_BATCH_BYTES = 512 * 1024
+RECORD_BYTES = 250
+"""The length of an encoded record without its text, about."""
 MAX_READ_BYTES = 128 * 1024
 """How much of one log is in a batch, so that no log delays the others."""
 FIRST_DELAY_S, LONGEST_DELAY_S = 1.0, 60.0
@@ -270,7 +272,7 @@ class Shipper:
             positions[name] = part.after
             found = list(self._records(path, release, part.lines))
             records += found
-            room -= sum(len(r.text) for r in found)
+            room -= sum(len(r.text) + RECORD_BYTES for r in found)
         return Batch(records, positions, lost) if positions or lost else None
 
     def _is_removed(self, name: str) -> bool:

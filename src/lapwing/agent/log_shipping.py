@@ -24,21 +24,26 @@ class Shippers:
     def tick(self, documents: Mapping[Key, Document | None]) -> None:
         """Start and stop shippers as the documents describe, and show their problems."""
         for key, document in documents.items():
-            wanted = wanted_by(document)
-            shipper = self._running.get(key)
-            if shipper is None:
-                if wanted is not None:
-                    self._running[key] = Shipper(key, wanted, self._settings, self._secrets)
-                elif key not in self._without:  # What is written now is not shipped later.
-                    self._without.add(key)
-                    (self._settings.environment(*key) / STATE).unlink(missing_ok=True)
-                continue
-            self._without.discard(key)
-            if shipper.wanted != wanted:
-                shipper.stop()
-                if not shipper.alive:
-                    del self._running[key]
-            self._show(key, shipper.problem if wanted is not None else None)
+            try:
+                self._tick(key, wanted_by(document))
+            except (OSError, RuntimeError) as error:  # No thread can be started, for example.
+                self._show(key, f"Logs are not shipped: {error}. The agent tries again.")
+
+    def _tick(self, key: Key, wanted: Wanted | None) -> None:
+        shipper = self._running.get(key)
+        if shipper is None:
+            if wanted is not None:
+                self._running[key] = Shipper(key, wanted, self._settings, self._secrets)
+            elif key not in self._without:  # What is written now is not shipped later.
+                self._without.add(key)
+                (self._settings.environment(*key) / STATE).unlink(missing_ok=True)
+            return
+        self._without.discard(key)
+        if shipper.wanted != wanted:
+            shipper.stop()
+            if not shipper.alive:
+                del self._running[key]
+        self._show(key, shipper.problem if wanted is not None else None)
 
     def end(self, key: Key, timeout: float) -> None:
         """Stop the shipper of an environment that is removed; wait as `stop` does."""

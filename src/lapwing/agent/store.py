@@ -144,7 +144,6 @@ class Store:
 
     def show_log_problem(self, problem: str | None) -> None:
         """Show in the status why logs are not shipped."""
-        problem = problem and self._mask(problem)
         if problem != self._log_problem:
             self.event("agent", problem or "The problem with shipping logs has ended.")
             self._log_problem = problem
@@ -171,7 +170,7 @@ class Store:
             found.advice = [
                 text for (n, _), texts in self._advice.items() if n in active for text in texts
             ]
-            found.log_problem = self._log_problem
+            found.log_problem = self._log_problem and self._mask(self._log_problem)
             status.write(self.folder, found)
 
     def show_scaling(self, number: int, scaling: ScalingStatus) -> None:

@@ -34,6 +34,7 @@ from lapwing.system.control_groups import lowest_limit, memory_groups, memory_li
 from lapwing.system.files import FULL
 from lapwing.system.oom_kills import MACHINE, innermost_counter, oom_kills
 from lapwing.system.process import run_lines
+from lapwing.system.sanitize import mask
 from lapwing.system.secret_names import URL_PASSWORD, is_secret_name
 
 PASSED_ON = re.compile(
@@ -205,7 +206,7 @@ class BuildLog:
         self.path = path
         self.lines: deque[str] = deque(maxlen=KEPT_LINES)
         self._on_line = on_line
-        self._masked = sorted(masked, key=len, reverse=True)
+        self._masked = tuple(masked)
         self._left = LIMIT
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         self._file = os.fdopen(descriptor, "wb", buffering=0)
@@ -217,8 +218,7 @@ class BuildLog:
 
     def write(self, line: str) -> None:
         """Add a line, masked."""
-        for value in self._masked:
-            line = line.replace(value, "***")
+        line = mask(line, self._masked)
         self.lines.append(line)
         data = line.encode(errors="replace") + b"\n"
         if self._left > 0:

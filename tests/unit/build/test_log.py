@@ -43,6 +43,14 @@ def test_masked_on_disk_in_memory_and_on_the_screen(tmp_path: Path) -> None:
     assert stat.S_IMODE(built.path.stat().st_mode) == 0o600
 
 
+def test_lines_of_a_build_secret_are_masked(tmp_path: Path) -> None:
+    environ = {"NPMRC": "registry=https://npm.example.com\n_auth=hippopotamus"}
+    built = log.open_log(tmp_path, "a-1", None, environ, ["NPMRC"])
+    built.write("npm reads: _auth=hippopotamus")
+    built.close()
+    assert list(built.lines) == ["npm reads: ***"]
+
+
 def test_old_logs_give_way(tmp_path: Path) -> None:
     for n in range(log.KEPT_LOGS + 5):
         (tmp_path / f"2020010{n // 10}-00000{n % 10}-a.log").touch()

@@ -125,7 +125,8 @@ def test_workflow_is_hardened(case: str, tmp_path: Path) -> None:
         for step in job["steps"]:
             assert "${{" not in step.get("run", "")
             if "uses" in step:
-                assert re.fullmatch(r"(google-github-)?actions/[\w-]+@[0-9a-f]{40}", step["uses"])
+                google = "google-github-actions/auth|" if name == "ship" else ""
+                assert re.fullmatch(rf"({google}actions/[\w-]+)@[0-9a-f]{{40}}", step["uses"])
             if step.get("uses", "").startswith("actions/checkout"):
                 assert step["with"]["persist-credentials"] is False
             if step.get("uses", "").startswith("actions/setup-python"):
