@@ -255,7 +255,7 @@ def test_secrets_of_headers_are_in_no_message(
     machine.secrets.set(*KEY, "OTLP_TOKEN", "hunter2\nX-Injected: 1")
     machine.write(machine.log(), "a\n")
     shipper = machine.ship()
-    wait(lambda: "not the value of a header" in (shipper.problem or ""), "the unusable value")
+    wait(lambda: "not valid in a header" in (shipper.problem or ""), "the unusable value")
     assert "hunter2" not in str(shipper.problem)
     assert "lapwing secret set OTLP_TOKEN -e production" in str(shipper.problem)
     machine.secrets.set(*KEY, "OTLP_TOKEN", TOKEN)
