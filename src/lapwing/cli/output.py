@@ -3,13 +3,14 @@
 stdout is data, stderr is messages: a pipe gets the data and nothing else. Colour never carries
 meaning alone, and is off when NO_COLOR is set or the stream is not a terminal. Progress is one line
 that is updated on a terminal, with the elapsed time of the step, and one plain line for each step
-elsewhere. Rich is imported only
-where it is used, because the start of every command counts.
+elsewhere, also in a job of CI that has a terminal (the variable CI is set there). Rich is imported
+only where it is used, because the start of every command counts.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -38,6 +39,8 @@ class Printer:
         self.err = err or sys.stderr
         self._color_out = color and self.out.isatty()
         self._color_err = color and self.err.isatty()
+        self.updates_lines = self.err.isatty() and os.environ.get("CI", "") in ("", "false")
+        """Whether lines are updated in place."""
         self._status: Status | None = None
         self.mask: Callable[[str], str] = escape_controls
         """Applied to errors, which may quote an application."""
@@ -78,7 +81,7 @@ class Printer:
 
         Use `progress` inside to change the line.
         """
-        if not self.err.isatty():
+        if not self.updates_lines:
             yield
             return
         from rich.console import Console
@@ -112,7 +115,7 @@ class Printer:
         """Show the current step: update the line of `working`, or print a plain line."""
         if self._status is not None:
             self._status.update(_Step(text))
-        elif not self.err.isatty():
+        elif not self.updates_lines:
             self.say(text)
 
     def confirm(self, question: str) -> bool:

@@ -82,7 +82,7 @@ def lines(printer: Printer, *, quiet: bool) -> Progress:
 @contextmanager
 def transfer(printer: Printer, *, quiet: bool = False) -> Iterator[Progress]:
     """Show the progress of blobs while the block runs; nothing if `quiet`."""
-    if quiet or not printer.err.isatty():
+    if quiet or not printer.updates_lines:
         yield lines(printer, quiet=quiet)
     else:
         with printer.bars() as progress:

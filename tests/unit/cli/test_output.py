@@ -64,7 +64,17 @@ def test_progress_is_plain_lines_where_nobody_looks() -> None:
     assert (out.getvalue(), err.getvalue()) == ("", "api: [bold]installing[/bold]\n")
 
 
-def test_progress_on_a_terminal_shows_text_as_it_is() -> None:
+def test_progress_is_plain_lines_in_ci(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runners of Gitea give a job a terminal."""
+    monkeypatch.setenv("CI", "true")
+    made, _, err = printer(terminal=True, color=False)
+    with made.working("building"):
+        made.progress("api: installing")
+    assert err.getvalue() == "api: installing\n"
+
+
+def test_progress_on_a_terminal_shows_text_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CI", raising=False)
     made, out, err = printer(terminal=True)
     with made.working("building"):
         made.progress("api: [bold]installing")
