@@ -53,7 +53,7 @@ def unreachable(access: ClusterAccess, error: Exception) -> ClusterUnreachableEr
 
 def api_error(code: int, status: Mapping[str, Any], what: str) -> ClusterError:
     """Build the error for a `Status` that the API server returned for a request."""
-    message = str(status.get("message") or f"status {code}")
+    message = str(status.get("message") or f"status {code}").rstrip(".")
     causes = (status.get("details") or {}).get("causes") or ()
     made: ClusterError
     if code == 401:

@@ -130,7 +130,8 @@ def _exit_reason(ended: Mapping[str, Any]) -> str:
 def _unscheduled(status: Mapping[str, Any]) -> list[Problem]:
     for condition in status.get("conditions") or ():
         if condition.get("reason") == "Unschedulable":
-            text = f"pod cannot be scheduled: {condition.get('message')}"
+            reason = str(condition.get("message")).rstrip(".")
+            text = f"pod cannot be scheduled: {reason}"
             hint = "Wait if the cluster is adding a node; else lower `resources`, or add nodes."
             if "PersistentVolumeClaim" in text:
                 hint = "Its volume is not provisioned: check for a default StorageClass with "

@@ -257,7 +257,7 @@ class ResourceWaiter:
                 text = "the API server is unreachable"
             limit = timeout_s() if callable(timeout_s) else timeout_s
             if text is not None and now - began > limit:
-                raise DeploymentFailed(f"Timed out after {limit:.0f} s: {text}.")
+                raise DeploymentFailed(f"Timed out after {limit:.0f} s: {text.rstrip('.')}.")
             return text
 
         _poll(guarded, self.report)

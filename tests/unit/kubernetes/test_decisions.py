@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from lapwing.errors import ClusterUnreachableError, ContextError
-from lapwing.kubernetes import apply, applyset, health, kubeconfig, problems, waves
+from lapwing.kubernetes import apply, applyset, health, kubeconfig, problems, wait, waves
 from lapwing.kubernetes.api_errors import FieldConflictError, api_error
 from lapwing.kubernetes.applyset import Scope
+from lapwing.kubernetes.client import ApiClient
+from lapwing.kubernetes.health import Health
 from lapwing.kubernetes.objects import Reference
 
 
@@ -150,6 +152,15 @@ def test_pods_that_cannot_run_are_told_once_each() -> None:
     assert all(t.final for t in found)
     assert "out of memory" in found[1].text
     assert found[1].previous
+
+
+def test_message_of_the_scheduler_has_one_full_stop() -> None:
+    message = "0/1 nodes are available: 1 Insufficient cpu."
+    condition = {"type": "PodScheduled", "reason": "Unschedulable", "message": message}
+    [found] = problems.of_pods([{"metadata": {"name": "a"}, "status": {"conditions": [condition]}}])
+    failed = Health("failed", "did not become ready in time", 0, 1)
+    error = wait.not_ready_error(cast(ApiClient, None), {Reference.of(rollout()): failed}, [found])
+    assert error.message.endswith("nodes are available: 1 Insufficient cpu.")
 
 
 def test_the_reference_of_an_object() -> None:
