@@ -121,6 +121,7 @@ class Shipper:
         """Whether everything that was written before the last pass was shipped."""
         self._turn = 0
         self._stopped = threading.Event()
+        self._is_forgotten = False
         self._failing_since: float | None = None
         self._delay = FIRST_DELAY_S
         self._thread = threading.Thread(target=self._run, name=f"logs of {key[1]}", daemon=True)
@@ -134,6 +135,11 @@ class Shipper:
     def stop(self) -> None:
         """Let the thread end, after an attempt to ship what was written."""
         self._stopped.set()
+
+    def forget(self) -> None:
+        """Stop, and save nothing: the folder of the environment is removed."""
+        self._is_forgotten = True
+        self.stop()
 
     def join(self, timeout: float) -> None:
         """Wait until the thread has ended."""
@@ -184,7 +190,7 @@ class Shipper:
                 if batch.lost:
                     self._state.lost_at = time.time()
                 if batch.records or batch.lost:
-                    self._save()
+                    self._save(self._state)
             self._show_loss()
             if batch is None or self._stopped.is_set():
                 self._is_current = batch is None
@@ -318,8 +324,9 @@ class Shipper:
             position = log_positions.end(path, time.time_ns() * 2 if is_access_log else begin)
             if position is not None:
                 state.positions[name] = position
-        write_atomic(self._file, msgspec.json.encode(state))
+        self._save(state)
         return state
 
-    def _save(self) -> None:
-        write_atomic(self._file, msgspec.json.encode(self._state))
+    def _save(self, state: State) -> None:
+        if not self._is_forgotten:
+            write_atomic(self._file, msgspec.json.encode(state))

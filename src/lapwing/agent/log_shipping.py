@@ -50,7 +50,7 @@ class Shippers:
         self._without.discard(key)
         shipper = self._running.pop(key, None)
         if shipper is not None:
-            shipper.stop()
+            shipper.forget()
             shipper.join(timeout)
 
     def stop(self, timeout: float) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from lapwing.stack.branch_names import split
 
 Key = tuple[str, str]
 TRASH = ".removed"
-"""The folder in `environments` that holds what is being removed."""
+"""How folders in `environments` begin that are being removed."""
 
 
 class RemovedEnvironments:
@@ -36,8 +37,10 @@ class RemovedEnvironments:
         self._environments = environments
         self._repository = repository
         self._end = end
-        self._trash = home / "environments" / TRASH
+        self._folder = home / "environments"
         self._seen: object = None
+        for left in self._folder.glob(f"{TRASH}*"):
+            shutil.rmtree(left, ignore_errors=True)
 
     async def tick(self) -> None:
         """Forget what was removed. Raises DesiredStateError or OSError."""
@@ -46,15 +49,18 @@ class RemovedEnvironments:
         if not found or present == self._seen:
             return
         known = await asyncio.to_thread(self._repository.environments)
+        self._seen = present
         for key in set(found) - set(known):
             if self._environments[key].idle:  # It was not deployed again meanwhile.
                 await self._forget(key)
-        self._seen = present
+            else:
+                self._seen = None
 
     async def _forget(self, key: Key) -> None:
         folder = self._environments[key].store.folder
-        await asyncio.to_thread(shutil.rmtree, self._trash, ignore_errors=True)
         await self._end(key)
-        if folder.exists():  # At once: a new environment of the name would use the same folder.
-            folder.rename(self._trash)
-        await asyncio.to_thread(shutil.rmtree, self._trash, ignore_errors=True)
+        if key in self._environments or not folder.exists():
+            return  # It was deployed again meanwhile, and the new one uses the folder.
+        trash = self._folder / f"{TRASH}-{uuid.uuid4().hex}"
+        folder.rename(trash)
+        await asyncio.to_thread(shutil.rmtree, trash, ignore_errors=True)
