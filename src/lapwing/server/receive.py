@@ -25,7 +25,7 @@ import msgspec
 
 from lapwing import __version__
 from lapwing.errors import ServerError
-from lapwing.server import VERBS, source
+from lapwing.server import VERBS, branch_lock, source
 from lapwing.server.source import Snapshot, reference
 from lapwing.settings import Settings
 from lapwing.stack.branch_names import MAX_NAME_LENGTH, SEPARATOR, split
@@ -51,6 +51,8 @@ GROUPS = {"secret", "agent"}
 GREETING = "hello"
 LOCK = ".lock"
 """The suffix of lock files: a command that uses the files of a snapshot holds one."""
+COMMITS = {"deploy", "up", "rollback"}
+"""Verbs after which a removed environment would exist again."""
 
 
 class Request(msgspec.Struct, kw_only=True):
@@ -183,6 +185,24 @@ def _receive_pack(path: str, settings: Settings, limit: Limit | None) -> int:
 
 
 def _run(request: Request, settings: Settings, limit: Limit | None) -> int:
+    """Run a verb; one that removes the environment of a branch waits for its deployments."""
+    verb, *rest = request.arguments
+    removal = verb == "down" and "--volumes" in rest
+    if split(request.environment)[1] is None or not (removal or verb in COMMITS):
+        return _run_in_source(request, settings, limit)
+    sources = settings.sources / request.stack
+    with branch_lock.hold(sources, request.environment, removal=removal) as lock:
+        if removal and not (sources / request.environment).exists():
+            status = 0  # Another command has removed it meanwhile.
+        else:
+            status = _run_in_source(request, settings, limit)
+        if removal and status == 0:
+            _remove_source(request, settings)
+            lock.unlink(missing_ok=True)
+        return status
+
+
+def _run_in_source(request: Request, settings: Settings, limit: Limit | None) -> int:
     """Run a verb in the files of its snapshot, which stay until it ends."""
     verb, *rest = request.arguments
     without_stack = verb in WITHOUT_STACK
@@ -200,12 +220,9 @@ def _run(request: Request, settings: Settings, limit: Limit | None) -> int:
         if verb == "run":
             return _wait(subprocess.Popen(words, cwd=folder, env=environ))
         try:
-            status = subprocess.call(words, cwd=folder, env=environ)
+            return subprocess.call(words, cwd=folder, env=environ)
         except KeyboardInterrupt:
             return 130
-    if verb == "down" and "--volumes" in rest and status == 0:
-        _remove_source(request, settings)
-    return status
 
 
 def _wait(process: subprocess.Popen[bytes]) -> int:
@@ -289,17 +306,15 @@ def _remove_unused(parent: Path, newest: Path) -> None:
 
 def _remove_source(request: Request, settings: Settings) -> None:
     """Remove the source of the environment of a branch, after the environment was removed."""
-    if split(request.environment)[1] is None:
-        return
-    parent, repository = settings.sources / request.stack, _repository(settings, request.stack)
-    newest = parent / request.environment
-    for folder in parent.glob(f"{request.environment}.*"):
-        if folder.is_dir() and not folder.is_symlink():
-            shutil.rmtree(folder, ignore_errors=True)
-    git = Git(repository, None, ServerError, bare=True)
-    git.data("update-ref", "-d", reference(request.environment))
-    git.data("worktree", "prune")
-    newest.unlink(missing_ok=True)  # Last: with it, the removal can be repeated.
+    git = Git(_repository(settings, request.stack), None, ServerError, bare=True)
+    name = reference(request.environment)
+    sent = git.ask("rev-parse", "--verify", "--quiet", name)
+    newest = settings.sources / request.stack / request.environment
+    newest.unlink(missing_ok=True)
+    _remove_unused(newest.parent, newest)
+    if sent is not None:
+        git.run("update-ref", "-d", name, sent)  # A newer one that was sent meanwhile stays.
+        git.data("worktree", "prune")
 
 
 def _repository(settings: Settings, stack: str) -> Path:

@@ -14,11 +14,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 
-def acquire(path: Path, *, wait: bool = True) -> int:
+def acquire(path: Path, *, wait: bool = True, shared: bool = False) -> int:
     """Lock a file, which is created with its folder; returns the descriptor that holds the lock.
 
     The lock lasts until the descriptor is closed or the process ends. Child processes do not
-    inherit it.
+    inherit it. Those who hold it as `shared` do not exclude each other, and must not remove the
+    file.
 
     Raises:
         BlockingIOError: Another process holds the lock and `wait` is false.
@@ -27,7 +28,7 @@ def acquire(path: Path, *, wait: bool = True) -> int:
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         try:
-            _lock(descriptor, shared=False, wait=wait)
+            _lock(descriptor, shared=shared, wait=wait)
             if is_open_file(path, descriptor):
                 return descriptor
         except BaseException:

@@ -11,6 +11,7 @@ import pytest
 
 from lapwing import server
 from lapwing.errors import ServerError
+from lapwing.server import branch_lock
 from lapwing.server import receive as receive_module
 from lapwing.server.receive import LIMITED, Limit, Request, check, encode, receive
 from lapwing.server.source import Snapshot
@@ -162,6 +163,44 @@ def test_source_of_another_stack_is_refused_and_changes_nothing(
         receive(encode(sent), Settings(home=tmp_path / "home"), LIMIT)
     left = sorted(p.name for p in (tmp_path / "home" / "sources" / "shop").iterdir())
     assert left == []
+
+
+def branch_source(folder: Path, name: str) -> Path:
+    """A folder of files of the branch `fix`, as the server has one for each deployment."""
+    made = folder / "home" / "sources" / "shop" / f"vps_fix.{name}.1"
+    made.mkdir(parents=True)
+    (made / "folder").write_text("files/.")
+    return made
+
+
+def test_removal_waits_for_a_deployment_and_is_repeatable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(branch_lock, "TIMEOUT_S", 0.0)
+    settings, sent = Settings(home=tmp_path / "home"), request("down", "--volumes")
+    sent.environment = "vps_fix"
+    left = branch_source(tmp_path, "a")
+    with branch_lock.hold(left.parent, "vps_fix", removal=False):
+        with branch_lock.hold(left.parent, "vps_fix", removal=False):
+            pass  # Deployments do not exclude each other.
+        with pytest.raises(ServerError, match="still being deployed"):
+            receive(encode(sent), settings, LIMIT)
+        assert left.exists()
+    assert receive(encode(sent), settings, LIMIT) == 0
+    assert list(left.parent.iterdir()) == []
+
+
+def test_removal_keeps_the_files_and_the_reference_that_are_in_use(tmp_path: Path) -> None:
+    settings, sent = Settings(home=tmp_path / "home"), request("down", environment="vps_fix")
+    commit(tmp_path, "shop")
+    repository = settings.sources / "shop.git"
+    git = functools.partial(subprocess.run, check=True, capture_output=True, text=True)
+    git(["git", "-C", str(repository), "update-ref", "refs/lapwing/vps_/fix", "refs/lapwing/vps"])
+    used, unused = branch_source(tmp_path, "a"), branch_source(tmp_path, "b")
+    with receive_module._in_use(used):
+        receive_module._remove_source(sent, settings)
+    assert (used.exists(), unused.exists()) == (True, False)
+    assert git(["git", "-C", str(repository), "for-each-ref"]).stdout.count("refs/") == 1
 
 
 def test_request_is_one_word_of_the_command() -> None:
