@@ -104,6 +104,7 @@ class StatusBranchesOutput(Struct):
     """The environments of branches, the last deployed one first.
 
     `deployed` is Unix time, `disk` is in bytes. `exists` is null if the branches are not known.
+    `releases` are the sizes of its releases in bytes, which are part of `disk`.
     """
 
     stack: str
@@ -112,10 +113,10 @@ class StatusBranchesOutput(Struct):
 
 
 class Removal(Struct):
-    """A decision of `down --gone`."""
+    """A decision of `down --gone`. If one is `failed`, the exit status is 1."""
 
     environment: str
-    action: Literal["keep", "removed", "would remove"]
+    action: Literal["keep", "removed", "would remove", "failed"]
     reason: str
 
 

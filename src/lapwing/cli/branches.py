@@ -6,13 +6,12 @@ down` on the server. Which branches exist is found here, where the repository of
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from lapwing.cli.context import Context
-from lapwing.errors import ServerError, SourceError, UsageError
+from lapwing.errors import LapwingError, ServerError, SourceError, UsageError
 
 if TYPE_CHECKING:
     from lapwing.targets.branch_environments import BranchEnvironment
@@ -46,8 +45,9 @@ def is_template(context: Context, environment: str | None) -> bool:
 
 
 def prepare(context: Context, verb: str, environment: str | None, *, dry_run: bool = False) -> None:
-    """Check a verb for the environment of a branch; make room for a new one that is deployed.
+    """Check a verb for the environment of a branch; make room for a new one on this machine.
 
+    On a server, which others use, nothing is removed because of what one clone has.
     Raises UsageError, StateError, SourceError or ServerError.
     """
     from lapwing.stack.branch_names import check_chosen, split
@@ -61,6 +61,7 @@ def prepare(context: Context, verb: str, environment: str | None, *, dry_run: bo
     template, branch = split(environment)
     if branch is None or verb not in BUILDS:
         return
+    from lapwing.cli import remote
     from lapwing.targets import branch_environments
 
     limits = context.load(environment, folders=False).settings.branches
@@ -68,10 +69,10 @@ def prepare(context: Context, verb: str, environment: str | None, *, dry_run: bo
     branch_environments.check_checkout(
         context.stack_file.path.parent, environment, context.settings
     )
-    entries = listed(context, template)
-    if len(entries) >= limits.max:
-        entries = marked(context, entries, template)
-    oldest = branch_environments.choose_room(entries, environment, limits)
+    entries, problem = listed(context, template), None
+    if len(entries) >= limits.max and remote.host_of(context, environment) is None:
+        entries, problem = marked(context, entries, template)
+    oldest = branch_environments.choose_room(entries, environment, limits, problem)
     if oldest is not None and not dry_run:
         context.printer.say(
             f"{len(entries)} environments of branches exist; the maximum is {limits.max}. Removing "
@@ -108,15 +109,15 @@ def listed(context: Context, template: str) -> list[BranchEnvironment]:
 
 def marked(
     context: Context, entries: list[BranchEnvironment], template: str
-) -> list[BranchEnvironment]:
-    """Add to the entries whether their branch exists, if the remote repository can be read."""
+) -> tuple[list[BranchEnvironment], SourceError | None]:
+    """Add to the entries whether their branch exists, or return why that is not known."""
     from lapwing.targets import branch_environments
 
-    with suppress(SourceError):
-        folder = context.stack_file.path.parent
-        existing = branch_environments.branches(folder, context.settings)
-        return branch_environments.with_branches(entries, template, existing)
-    return entries
+    try:
+        existing = branch_environments.branches(context.stack_file.path.parent, context.settings)
+    except SourceError as error:
+        return entries, error
+    return branch_environments.with_branches(entries, template, existing), None
 
 
 def remove(context: Context, environment: str) -> None:
@@ -174,19 +175,27 @@ def _on_server(context: Context, host: str, environment: str, arguments: list[st
 
 
 def remove_gone(context: Context, template: str, *, dry_run: bool) -> int:
-    """Remove the environments whose branch is gone; print each decision. Raises LapwingError."""
+    """Remove the environments whose branch is gone; print each decision; return the exit status.
+
+    The branches are read last: one that is pushed and deployed meanwhile is not gone. Raises
+    LapwingError if nothing was removed.
+    """
     from lapwing.targets import branch_environments
 
-    folder = context.stack_file.path.parent
+    entries, folder = listed(context, template), context.stack_file.path.parent
     existing = branch_environments.branches(folder, context.settings)
-    entries = branch_environments.with_branches(listed(context, template), template, existing)
+    entries = branch_environments.with_branches(entries, template, existing)
     decisions: list[dict[str, Any]] = []
     for entry in entries:
         action = "keep" if entry.exists else "would remove" if dry_run else "removed"
         why = f"branch {entry.branch} exists" if entry.exists else "its branch is gone"
         if action == "removed":
-            with context.printer.working(f"removing {entry.environment}"):
-                remove(context, entry.environment)
+            try:
+                with context.printer.working(f"removing {entry.environment}"):
+                    remove(context, entry.environment)
+            except LapwingError as error:
+                action = "failed"
+                why = "\n".join(filter(None, (error.message, error.detail, error.hint)))
         decisions.append({"environment": entry.environment, "action": action, "reason": why})
         if not context.for_programs:
             context.printer.data(f"{entry.environment}: {action}, {why}")
@@ -194,7 +203,7 @@ def remove_gone(context: Context, template: str, *, dry_run: bool) -> int:
         context.printer.json(decisions)
     elif not decisions:
         context.printer.say("There are no environments of branches.")
-    return 0
+    return 1 if any(decision["action"] == "failed" for decision in decisions) else 0
 
 
 def show(context: Context, template: str) -> int:
@@ -204,7 +213,7 @@ def show(context: Context, template: str) -> int:
     from lapwing.stack.quantities import show_size
     from lapwing.targets.branch_environments import describe_age
 
-    entries = marked(context, listed(context, template), template)
+    entries, problem = marked(context, listed(context, template), template)
     if context.for_programs:
         stack = context.stack_file.stack
         answer = {"stack": stack, "environment": template, "branches": msgspec.to_builtins(entries)}
@@ -215,6 +224,8 @@ def show(context: Context, template: str) -> int:
             f"There are no environments of branches. Run `lapwing up -e {template} --branch NAME`."
         )
         return 0
+    if problem is not None:
+        context.printer.say(f"The branches are not known: {problem}")
     rows = [
         (
             entry.environment,

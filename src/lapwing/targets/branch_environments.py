@@ -41,6 +41,7 @@ class BranchEnvironment(msgspec.Struct, kw_only=True):
 
     `deployed` is the Unix time of its last deployment, 0 without one; `disk` is in bytes.
     `exists` is whether its branch exists, None if that is not known; `branch` is set if it does.
+    `releases` are the sizes of its releases in bytes, which others may use, too; `disk` has them.
     """
 
     environment: str
@@ -51,6 +52,7 @@ class BranchEnvironment(msgspec.Struct, kw_only=True):
     services: dict[str, ServiceAt] = {}
     deployed: float = 0
     disk: int = 0
+    releases: dict[str, int] = {}
 
 
 def found(settings: Settings, stack: str, template: str) -> list[BranchEnvironment]:
@@ -62,8 +64,9 @@ def found(settings: Settings, stack: str, template: str) -> list[BranchEnvironme
     deployed = [name for key, name in repository.environments() if key == stack]
     pattern = f"{template}{SEPARATOR}*"
     parents = [settings.home / "environments", settings.data, settings.sources]
-    left = [p.name for parent in parents for p in (parent / stack).glob(pattern)]
-    names = {name for name in [*deployed, *left] if split(name)[0] == template and "." not in name}
+    left = [p for parent in parents for p in (parent / stack).glob(pattern) if p.is_dir()]
+    names = {*deployed, *(folder.name.partition(".")[0] for folder in left)}
+    names = {name for name in names if split(name)[0] == template}
     entries = [_entry(settings, repository, stack, n) for n in names if split(n)[1]]
     return sorted(entries, key=lambda entry: (-entry.deployed, entry.environment))
 
@@ -80,7 +83,8 @@ def _entry(
         entry.services = last[0].services
         store = ReleaseStore(settings.releases)
         releases = (store.find(stack, n, s.release) for n, s in last[0].services.items())
-        entry.disk += sum(release.size for release in releases if release is not None)
+        entry.releases = {f"{r.service}/{r.name}": r.size for r in releases if r is not None}
+        entry.disk += sum(entry.releases.values())
     seen = status.read(settings.environment(stack, name))
     if seen is not None:
         running = agent.is_running(settings.agent)
@@ -126,7 +130,9 @@ def check_limits(settings: Settings, loaded: LoadedStack) -> None:
 
 def check_disk(entries: Sequence[BranchEnvironment], limits: Branches, wanted: str) -> None:
     """Check that the environments use less disk space than they may. Raises StateError."""
-    used = sum(entry.disk for entry in entries)
+    releases = {name: size for entry in entries for name, size in entry.releases.items()}
+    used = sum(entry.disk - sum(entry.releases.values()) for entry in entries)
+    used += sum(releases.values())
     if used >= limits.disk:
         raise StateError(
             f"The environments of branches use {show_size(used)} of disk space; the limit is "
@@ -136,12 +142,18 @@ def check_disk(entries: Sequence[BranchEnvironment], limits: Branches, wanted: s
         )
 
 
-def full(entries: Sequence[BranchEnvironment], limits: Branches, wanted: str) -> StateError:
-    """Return the error for one environment too many."""
+def full(
+    entries: Sequence[BranchEnvironment],
+    limits: Branches,
+    wanted: str,
+    problem: SourceError | None = None,
+) -> StateError:
+    """Return the error for one environment too many; `problem` is why branches are not known."""
+    unknown = f"\nThe branches are not known: {problem}" if problem is not None else ""
     return StateError(
         f"{len(entries)} environments of branches exist, which is the maximum: {wanted} cannot be "
         "created.",
-        detail=_listing(entries),
+        detail=_listing(entries) + unknown,
         hint=f"{_removal_hint(split(wanted)[0])} Or raise `max` of `branches`, now {limits.max}.",
     )
 
@@ -176,15 +188,15 @@ def describe_age(entry: BranchEnvironment) -> str:
 def branches(folder: Path, settings: Settings) -> list[str]:
     """List the branches of the remote `origin`, or of the only one, and local ones not pushed yet.
 
-    A local branch that follows a remote one was pushed, so it does not count. Raises SourceError if
-    the remote cannot be read, or there is no branch: nothing may be removed then.
+    A local branch that follows the branch of its name was pushed, so it does not count. Raises
+    SourceError if the remote cannot be read, or there is no branch: nothing may be removed then.
     """
     git = Git(folder, settings.environ or os.environ, SourceError)
     remotes = git.text("remote").split()
-    form = "--format=%(upstream) %(refname)"
-    pairs = (line.split(" ") for line in git.text("for-each-ref", form, "refs/heads").splitlines())
-    local = [name for upstream, name in pairs if not upstream]
-    listed = local
+    form = "--format=%(refname) %(upstream:remoteref) %(upstream:remotename)"
+    lines = git.text("for-each-ref", form, "refs/heads").splitlines()
+    local = [line.split(" ", 2) for line in lines]
+    listed, new = list[str](), [name for name, _, _ in local]
     if remotes:
         if "origin" not in remotes and len(remotes) > 1:
             raise SourceError(
@@ -196,12 +208,13 @@ def branches(folder: Path, settings: Settings) -> list[str]:
             git.use_token(git.text("remote", "get-url", name), token)
         lines = git.text("ls-remote", "--heads", name).splitlines()
         listed = [line.partition("\t")[2] for line in lines]
-    if not listed:
+        new = [branch for branch, *upstream in local if upstream != [branch, name]]
+    if not (listed if remotes else new):
         raise SourceError(
             f"No branch was found in the remote repository of {folder}.",
             hint="Nothing was removed. Push a branch first, or check `git ls-remote --heads`.",
         )
-    return [name.removeprefix("refs/heads/") for name in {*listed, *local}]
+    return [name.removeprefix("refs/heads/") for name in {*listed, *new}]
 
 
 def with_branches(
@@ -221,16 +234,19 @@ def gone(entries: Iterable[BranchEnvironment]) -> list[BranchEnvironment]:
 
 
 def choose_room(
-    entries: Sequence[BranchEnvironment], wanted: str, limits: Branches
+    entries: Sequence[BranchEnvironment],
+    wanted: str,
+    limits: Branches,
+    problem: SourceError | None = None,
 ) -> BranchEnvironment | None:
     """Return the environment to remove before another one is created; None if there is room.
 
-    Raises StateError if the branches of all of them exist, or that is not known.
+    Raises StateError if the branches of all of them exist, or that is not known: for `problem`.
     """
     if len(entries) < limits.max or wanted in [entry.environment for entry in entries]:
         return None
     if not (candidates := gone(entries)):
-        raise full(entries, limits, wanted)
+        raise full(entries, limits, wanted, problem)
     return candidates[0]
 
 
@@ -262,12 +278,12 @@ def check_checkout(folder: Path, environment: str, settings: Settings) -> None:
 def remove(settings: Settings, ref: EnvironmentRef, actor: str) -> None:
     """Remove everything that a stopped environment of a branch has on this machine. Idempotent.
 
-    Raises AgentError if the agent does not release it, or DesiredStateError.
+    Raises AgentError if the agent does not release it or files remain, or DesiredStateError.
     """
     if settings.desired.is_dir():
         removal.remove(DesiredRepository(settings.desired), ref.stack, ref.environment, actor)
     state, until = settings.environment(ref.stack, ref.environment), time.monotonic()
-    while state.exists() and agent.is_running(settings.agent):
+    while (state / "state.json").exists() and agent.is_running(settings.agent):
         if time.monotonic() - until > FORGET_TIMEOUT_S:
             raise AgentError(
                 f"The agent did not remove the state of {ref} within {FORGET_TIMEOUT_S:.0f} s.",
@@ -275,6 +291,15 @@ def remove(settings: Settings, ref: EnvironmentRef, actor: str) -> None:
             )
         time.sleep(POLL_S)
     SecretStore(settings.secrets).remove_all(ref.stack, ref.environment)
+    left: list[str] = []
     for folder in _folders(settings, ref.stack, ref.environment):
         if folder.parent != settings.sources / ref.stack:  # `lapwing receive` removes its files.
             files.remove_tree(folder)
+            left += [str(folder)] if folder.exists() else []
+    if left:
+        raise AgentError(
+            f"Not all files of {ref} could be removed.",
+            detail="\n".join(left),
+            hint="They may belong to the user of a container. Remove these folders as an "
+            "administrator, then run the command again.",
+        )

@@ -218,10 +218,13 @@ class MachineTarget:
         """Stop the environment of a branch, and remove it with its data. Idempotent."""
         from lapwing.targets import branch_environments
 
-        result, before = None, self.repository.latest_valid(self.ref.stack, self.ref.environment)
-        if self._earlier_down() is None and before and (before.services or before.resources):
+        result = self._earlier_down()
+        before = self.repository.latest_valid(self.ref.stack, self.ref.environment)
+        if result is None and before and (before.services or before.resources):
             plan = planned.down(self.repository, self.ref, self._actor)
-            result = self.until_stopped(self.apply("down", plan))
+            result = self.apply("down", plan)
+        if result is not None:
+            result = self.until_stopped(result)
             if result.outcome != "succeeded":
                 return result
         branch_environments.remove(self.settings, self.ref, self._actor)

@@ -355,7 +355,11 @@ def test_key_for_branches_deploys_and_removes_only_these(branches: Laptop) -> No
     where.git("switch", "-q", "second")
     assert "1 environments of branches exist, which is the maximum" in ship("second", status=1)
     where.git("push", "-q", "origin", ":fix")
-    assert "Removing preview_fix, whose branch no longer exists." in ship("second")
+    assert "`lapwing down --gone -e preview`" in ship("second", status=1)
+    assert names() == ["preview_fix"]
+    gone = where.json("down", "--gone", "-e", "preview")
+    assert [(d["environment"], d["action"]) for d in gone] == [("preview_fix", "removed")]
+    ship("second")
     assert names() == ["preview_second"]
     assert branches.ask(domain="second.preview.example.com") == "branch second"
     where.git("push", "-q", "origin", ":second")

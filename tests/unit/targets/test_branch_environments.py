@@ -5,11 +5,14 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from lapwing.errors import SourceError, StateError, UsageError
+from lapwing.errors import AgentError, SourceError, StateError, UsageError
 from lapwing.settings import Settings
 from lapwing.stack.branches import Branches
+from lapwing.system import files
+from lapwing.targets.base import EnvironmentRef
 from lapwing.targets.branch_environments import (
     BranchEnvironment,
     branches,
@@ -17,6 +20,7 @@ from lapwing.targets.branch_environments import (
     check_disk,
     choose_room,
     gone,
+    remove,
     with_branches,
 )
 from tests.installation import GIT
@@ -74,6 +78,35 @@ def test_disk_limit_is_an_error_that_lists_the_environments() -> None:
     assert "preview_oldest" in str(caught.value.detail)
 
 
+def test_release_of_several_branches_uses_disk_space_once() -> None:
+    entries = [
+        msgspec.structs.replace(e, disk=e.disk + 50 * MIB, releases={"api/1": 50 * MIB})
+        for e in ENTRIES
+    ]
+    check_disk(entries, Branches(disk=111 * MIB), "preview_new")
+    with pytest.raises(StateError, match="use 110 MiB"):
+        check_disk(entries, Branches(disk=110 * MIB), "preview_new")
+
+
+def test_error_at_the_maximum_shows_why_branches_are_not_known() -> None:
+    problem = SourceError("git ls-remote failed: authentication required.")
+    with pytest.raises(StateError) as caught:
+        choose_room(ENTRIES, "preview_x", Branches(max=3), problem)
+    assert "authentication required" in str(caught.value.detail)
+
+
+def test_files_that_cannot_be_removed_are_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = settings(tmp_path).data / "shop" / "preview_fix"
+    folder.mkdir(parents=True)
+    monkeypatch.setattr(files, "remove_tree", lambda _folder: None)  # As for another user's files.
+    ref = EnvironmentRef("shop", "preview_fix")
+    with pytest.raises(AgentError, match="Not all files of shop/preview_fix") as caught:
+        remove(settings(tmp_path), ref, "a")
+    assert caught.value.detail == str(folder)
+
+
 def git(folder: Path, *arguments: str) -> None:
     subprocess.run(["git", *arguments], cwd=folder, env=ENVIRON, check=True, capture_output=True)
 
@@ -102,8 +135,9 @@ def settings(tmp_path: Path) -> Settings:
 def test_branches_are_those_of_the_remote_and_new_local_ones(clone: Path, tmp_path: Path) -> None:
     assert sorted(branches(clone, settings(tmp_path))) == ["fix", "main"]
     git(tmp_path / "remote.git", "branch", "-D", "fix")
-    git(clone, "switch", "-q", "-c", "not-pushed", "--no-track")
-    assert sorted(branches(clone, settings(tmp_path))) == ["main", "not-pushed"]
+    git(clone, "switch", "-q", "-c", "not-pushed")
+    git(clone, "switch", "-q", "-c", "tracks-main", "origin/main")
+    assert sorted(branches(clone, settings(tmp_path))) == ["main", "not-pushed", "tracks-main"]
 
 
 def test_unreadable_or_empty_remote_is_an_error(clone: Path, tmp_path: Path) -> None:
