@@ -173,7 +173,7 @@ def branch_source(folder: Path, name: str) -> Path:
     return made
 
 
-def test_removal_waits_for_a_deployment_and_is_repeatable(
+def test_removal_and_deployment_of_a_branch_wait_for_each_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(branch_lock, "TIMEOUT_S", 0.0)
@@ -186,6 +186,12 @@ def test_removal_waits_for_a_deployment_and_is_repeatable(
         with pytest.raises(ServerError, match="still being deployed"):
             receive(encode(sent), settings, LIMIT)
         assert left.exists()
+    deployed = request("deploy", environment="vps_fix")
+    with (
+        branch_lock.hold(left.parent, "vps_fix", removal=True),
+        pytest.raises(ServerError, match="still being removed"),
+    ):
+        receive(encode(deployed), settings, LIMIT)
     assert receive(encode(sent), settings, LIMIT) == 0
     assert list(left.parent.iterdir()) == []
 
