@@ -1,4 +1,4 @@
-"""Exclusive file locks (`flock`), which the kernel releases when their holder dies.
+"""Exclusive and shared file locks (`flock`), which the kernel releases when their holder dies.
 
 A lock therefore never has to be cleared by hand, however its holder ended. The lock file itself
 stays, and may be removed by its holder: a lock that was taken on a removed file is taken again on
