@@ -81,7 +81,7 @@ def test_without_an_engine_the_error_says_how_to_get_one(stack: Stack) -> None:
     (git / "git").symlink_to(shutil.which("git") or "")
     stack.installation.environ["PATH"] = str(git)
     message = stack.fail()
-    assert "api: No container engine (docker, podman) is on the PATH." in message
+    assert "api: No container engine (docker, podman, buildah) is on the PATH." in message
     assert "apt-get install docker.io" in message
 
 
