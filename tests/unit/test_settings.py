@@ -38,7 +38,8 @@ def test_what_is_not_said() -> None:
 def test_default_home_is_the_data_folder_of_the_platform(
     data: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("XDG_DATA_HOME", data)
+    # A relative path is invalid (XDG Base Directory Specification); platformdirs < 4.12 used it.
+    monkeypatch.setenv("XDG_DATA_HOME", data if data.startswith("/") else "")
     expected = platformdirs.user_data_dir("lapwing", appauthor=False)
     assert read({"XDG_DATA_HOME": data}).home == Path(expected)
 
