@@ -11,6 +11,7 @@ command builds the JSON itself. A key is always present, unless its type has `Un
 
 from __future__ import annotations
 
+import inspect
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -736,6 +737,8 @@ def schema(name: str) -> dict[str, Any]:
     )
     optional = _optional(types)
     for title, part in definitions.items():
+        if "description" in part:  # Versions of msgspec differ in the indent of docstrings.
+            part["description"] = inspect.cleandoc(part["description"])
         if "properties" in part:
             part["required"] = [k for k in part["properties"] if k not in optional.get(title, ())]
             for value in part["properties"].values():
