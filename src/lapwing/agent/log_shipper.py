@@ -64,6 +64,8 @@ class State(msgspec.Struct):
     """The position in each log, by its path below the folder of logs; and what was not shipped."""
 
     positions: dict[str, Position] = {}
+    since: int = 0
+    """Requests before this time, in nanoseconds of Unix time, are not shipped."""
     refused: int = 0
     """The number of lines that the destination refused since `logs` was deployed."""
     lost_at: float = 0.0
@@ -303,7 +305,7 @@ class Shipper:
             return
         for line, written in lines:
             found = request_of(line, f"{stack}/{environment}/", self.wanted.hosts)
-            if found is not None:
+            if found is not None and (found[1] or written) >= self._state.since:
                 service, moment = found
                 source = Source(stack, environment, service, "", path.stem)
                 yield record(source, line, moment or written)
@@ -318,11 +320,11 @@ class Shipper:
             state = State()
         except msgspec.MsgspecError:
             state = State(lost_at=time.time())
-        begin = time.time_ns() - BEGIN_S * 10**9
+        state.since = time.time_ns() - BEGIN_S * 10**9
         for name, path in self._logs().items():
-            is_access_log = path.parent == self._settings.logs
-            position = log_positions.end(path, time.time_ns() * 2 if is_access_log else begin)
-            if position is not None:
+            if path.parent == self._settings.logs:
+                continue  # Its lines have their times.
+            if (position := log_positions.end(path, state.since)) is not None:
                 state.positions[name] = position
         self._save(state)
         return state

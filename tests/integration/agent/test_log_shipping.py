@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import os
 import subprocess
@@ -93,7 +94,10 @@ def test_records_have_resource_time_and_severity(machine: Machine, collector: Co
     """Of services, databases and requests; those of other environments are not sent."""
     access = machine.settings.logs / "access-0.log"
     machine.settings.logs.mkdir()
-    access.write_text('{"cluster":"shop/production/api/blue-1","path":"/old"}\n')
+    access.write_text(
+        '{"cluster":"shop/production/api/blue-1","path":"/old","time":"2026-01-01T08:00:00.125Z"}\n'
+    )
+    now = datetime.datetime.now(datetime.UTC).replace(microsecond=125_000)
     before = time.time_ns()
     machine.ship()
     wait((machine.settings.environment(*KEY) / log_shipper.STATE).exists, "the first positions")
@@ -101,7 +105,7 @@ def test_records_have_resource_time_and_severity(machine: Machine, collector: Co
     machine.write(machine.log(), text(lines))
     machine.write(machine.log("db/server.log", "-"), "ready\n")
     requests = [
-        {"cluster": "shop/production/api/blue-1", "path": "/a", "time": "2026-11-30T08:00:00.125Z"},
+        {"cluster": "shop/production/api/blue-1", "path": "/a", "time": now.isoformat()},
         {"cluster": "shop/production2/api/blue-1", "path": "/b"},
         {"cluster": None, "host": "Shop.Example:443", "path": "/c"},
         {"cluster": None, "host": "other.example", "path": "/d"},
@@ -130,7 +134,7 @@ def test_records_have_resource_time_and_severity(machine: Machine, collector: Co
     severities = [(r.get("severityNumber"), r.get("severityText")) for r in records]
     assert sorted(severities, key=str) == [(13, "WARNING"), (17, "50"), *[(None, None)] * 5]
     moments = {r["body"]["stringValue"]: int(r["timeUnixNano"]) for r in records}
-    assert moments[json.dumps(requests[0])] == 1796025600125 * 10**6
+    assert moments[json.dumps(requests[0])] == round(now.timestamp() * 1000) * 10**6
     assert before - 10**9 <= moments["plain ü"] <= time.time_ns()
     assert {h["authorization"] for h in collector.headers} == {TOKEN}
     assert {h["content-type"] for h in collector.headers} == {"application/json"}
