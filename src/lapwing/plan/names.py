@@ -7,6 +7,7 @@ neither imports the other.
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass
 
 NAME = "app.kubernetes.io/name"
@@ -114,13 +115,21 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
+def split_digest(image: str) -> tuple[str, str]:
+    """Return the name of an image and its digest, empty if the name does not determine the content.
+
+    In the nodes of a local cluster, the digest is in the tag.
+    """
+    name, _, digest = re.sub(r":sha256-([0-9a-f]{64})$", r"@sha256:\1", image).partition("@")
+    return name, digest
+
+
 def release_of(image: str) -> str:
     """Return the release name of an image.
 
-    It is the last part of the image's name, with its tag or the start of its digest, which in the
-    nodes of a local cluster is in the tag.
+    It is the last part of the image's name, with its tag or the start of its digest.
     """
-    name, _, digest = image.replace(":sha256-", "@sha256:").partition("@")
+    name, digest = split_digest(image)
     last = name.rpartition("/")[2]
     if digest:
         return f"{last.partition(':')[0]}@{digest.partition(':')[2][:12]}"

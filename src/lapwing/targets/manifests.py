@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from lapwing.desired.repository import DesiredRepository
 from lapwing.errors import UsageError, check_name
 from lapwing.plan.model import Deployment, Document, Resource, Service
-from lapwing.plan.names import release_of
+from lapwing.plan.names import release_of, split_digest
 from lapwing.targets.planned import PlannedChange
 
 if TYPE_CHECKING:
@@ -83,7 +83,9 @@ def _kept_revisions(images: Mapping[str, str], before: Document | None) -> dict[
     return {
         name: service.revision
         for name, service in present.items()
-        if service.image is not None and "@" in service.image and service.image == images.get(name)
+        if service.image is not None
+        and split_digest(service.image)[1]
+        and service.image == images.get(name)
     }
 
 
