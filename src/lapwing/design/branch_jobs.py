@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from lapwing.design.pipeline import (
-    CHECKOUT,
     KNOWN_HOSTS,
     SSH_KEY,
     Pipeline,
     Setting,
     check_settings,
+    checkout,
     forge_token,
     in_folder,
     install,
+    job_comment,
     with_ssh_key,
 )
 
@@ -30,25 +31,22 @@ SCHEDULE = """\
 
 def deploy(pipeline: Pipeline, environment: str) -> str:
     """Return the job that deploys a pull request to the environment of its branch."""
+    note = (
+        "Deploys each pull request to an environment of its branch; those of forks are not "
+        "deployed."
+    )
+    settings = _settings(environment)
     script = f'lapwing ship --scan off --environment {environment} --branch "$BRANCH"'
     return f"""\
-  # Deploys each pull request to an environment of its branch; those of forks are not deployed.
-  # Create in the settings of the repository:
-  # - the secret {BRANCHES_KEY}: a private SSH key. Allow its public key with
-  #   `lapwing server key -e {environment} FILE.pub`: it can only deploy, list and remove these
-  #   environments.
-  # - the secret {KNOWN_HOSTS}: the line of the server in ~/.ssh/known_hosts.
+{job_comment(note, settings)}\
   deploy-branch:
     needs: check
     if: {PULL_REQUEST} != 'closed' && {_HAS_SECRETS}
     runs-on: ubuntu-latest
     timeout-minutes: 60
     steps:
-{check_settings(_SETTINGS, "deploy-branch")}\
-      - uses: {CHECKOUT}
-        with:
-          ref: ${{{{ github.head_ref }}}}
-          persist-credentials: false
+{check_settings(settings, "deploy-branch")}\
+{checkout("ref: ${{ github.head_ref }}")}\
 {install(pipeline)}\
       - name: Build and test, then deploy on the server
         run: {with_ssh_key(script)}
@@ -73,9 +71,7 @@ if [ -n "$BRANCH" ]; then
     runs-on: ubuntu-latest
     timeout-minutes: 30
     steps:
-      - uses: {CHECKOUT}
-        with:
-          persist-credentials: false
+{checkout()}\
 {install(pipeline)}\
       - name: Remove environments
         run: {with_ssh_key(script)}
@@ -85,7 +81,15 @@ if [ -n "$BRANCH" ]; then
 {in_folder(pipeline)}"""
 
 
-_SETTINGS = (Setting(BRANCHES_KEY, ""), Setting(KNOWN_HOSTS, ""))
+def _settings(environment: str) -> tuple[Setting, Setting]:
+    key = (
+        f"a private SSH key. Allow its public key with `lapwing server key -e {environment} "
+        "FILE.pub`: it can only deploy, list and remove these environments."
+    )
+    known = "the line of the server in ~/.ssh/known_hosts."
+    return Setting(BRANCHES_KEY, key), Setting(KNOWN_HOSTS, known)
+
+
 _VARIABLES = f"""\
           {SSH_KEY}: ${{{{ secrets.{BRANCHES_KEY} }}}}
           {KNOWN_HOSTS}: ${{{{ secrets.{KNOWN_HOSTS} }}}}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -25,6 +27,8 @@ FILES: dict[Forge, str] = {
 }
 
 
+_NO_BREAK = "\N{WORD JOINER}"
+"""Takes the place of a space at which a line must not end."""
 SSH_KEY, KNOWN_HOSTS = "LAPWING_SSH_KEY", "LAPWING_KNOWN_HOSTS"
 SIGNING_KEY = "LAPWING_SIGNING_KEY"
 
@@ -106,6 +110,12 @@ class Pipeline:
     reviewed: str | None = None
 
 
+def checkout(*options: str) -> str:
+    """Return the step that checks out the commit; it keeps no token in the clone."""
+    lines = "".join(f"          {option}\n" for option in (*options, "persist-credentials: false"))
+    return f"      - uses: {CHECKOUT}\n        with:\n{lines}"
+
+
 def install(pipeline: Pipeline, *, cached: bool = False) -> str:
     """Return the steps that install Lapwing.
 
@@ -169,6 +179,26 @@ def with_ssh_key(commands: str) -> str:
 def forge_token(pipeline: Pipeline) -> str:
     """Return the expression of the token of a job."""
     return "secrets.GITEA_TOKEN" if pipeline.forge == "gitea" else "github.token"
+
+
+def job_comment(note: str, settings: Sequence[Setting]) -> str:
+    """Return the comment above a job: what it does, and the settings to create for it.
+
+    No line ends within a command.
+    """
+    lines = textwrap.wrap(_joined(note), 96)
+    if settings:
+        lines.append("Create in the settings of the repository:")
+    for setting in settings:
+        kind = "secret" if setting.is_secret else "variable"
+        text = f"the {kind} {setting.name}: {setting.meaning}"
+        lines += textwrap.wrap(_joined(text), 94, initial_indent="- ", subsequent_indent="  ",
+                               break_long_words=False, break_on_hyphens=False)  # fmt: skip
+    return "".join(f"  # {line}\n" for line in lines).replace(_NO_BREAK, " ")
+
+
+def _joined(text: str) -> str:
+    return re.sub("`[^`]*`", lambda code: code[0].replace(" ", _NO_BREAK), text)
 
 
 def check_settings(settings: Sequence[Setting], job: str) -> str:

@@ -10,16 +10,15 @@ the user names of Artifact Registry.
 
 from __future__ import annotations
 
-import textwrap
-
 from lapwing.design.pipeline import (
-    CHECKOUT,
     SSH_KEY,
     Pipeline,
     ShipJob,
     check_settings,
+    checkout,
     in_folder,
     install,
+    job_comment,
     with_ssh_key,
 )
 
@@ -36,7 +35,7 @@ _COMMANDS = {
     "argo": (_SHIP_UNSCANNED, _PUSH),
     "direct": ("deploy", "Build, push, and deploy to the cluster"),
 }
-_FETCH_ALL = "          fetch-depth: 0\n"
+_FETCH_ALL = ("fetch-depth: 0",)
 """An image has the time of the last commit that changed it, which a shallow clone does not know."""
 _SCANNER = "If the runner has trivy or grype, remove `--scan off`."
 _NOTES = {
@@ -60,7 +59,7 @@ def render(pipeline: Pipeline, job: ShipJob) -> str:
         label = "lapwing" if pipeline.forge == "gitea" else "[self-hosted, lapwing]"
     _, title = _COMMANDS[job.way]
     return f"""\
-{_comment(job)}\
+{job_comment(_NOTES[job.way].format(job.environment), job.settings)}\
   ship:
     needs: check
     if: github.event_name == 'push'{_except_others(pipeline)}
@@ -69,10 +68,7 @@ def render(pipeline: Pipeline, job: ShipJob) -> str:
 {_permissions(job)}\
     steps:
 {check_settings(job.settings, "ship")}\
-      - uses: {CHECKOUT}
-        with:
-{_FETCH_ALL if job.way in ("pull", "argo", "direct") else ""}\
-          persist-credentials: false
+{checkout(*_FETCH_ALL if job.way in ("pull", "argo", "direct") else ())}\
 {"" if job.is_self_hosted else install(pipeline)}\
 {_google_login(job)}\
       - name: {title}
@@ -81,18 +77,6 @@ def render(pipeline: Pipeline, job: ShipJob) -> str:
 {_variables(job)}\
           LAPWING_ACTOR: ${{{{ github.actor }}}}
 {in_folder(pipeline)}"""
-
-
-def _comment(job: ShipJob) -> str:
-    lines = textwrap.wrap(_NOTES[job.way].format(job.environment), 96)
-    if job.settings:
-        lines.append("Create in the settings of the repository:")
-    for setting in job.settings:
-        kind = "secret" if setting.is_secret else "variable"
-        text = f"the {kind} {setting.name}: {setting.meaning}"
-        lines += textwrap.wrap(text, 94, initial_indent="- ", subsequent_indent="  ",
-                               break_long_words=False, break_on_hyphens=False)  # fmt: skip
-    return "".join(f"  # {line}\n" for line in lines)
 
 
 def _permissions(job: ShipJob) -> str:

@@ -1,9 +1,9 @@
 """The workflow for a forge's CI, which `lapwing ci init` writes.
 
-It calls Lapwing's own verbs and little else, so that what CI does can be run by hand. Its rules:
+It calls verbs of Lapwing and little else, so that what CI does can be run by hand. Its rules:
 actions are pinned to commits and programs to digests; a token has the least permissions and is
 passed only through the environment; no untrusted text (a branch name, a title) is put into a
-script; no job for pull requests runs on the team's own machine; nothing runs for a change of
+script; no job for pull requests runs on a machine of the team; nothing runs for a change of
 documentation.
 
 The first line has a digest of the rest, so that an unedited file can be updated.
@@ -20,8 +20,8 @@ from collections.abc import Sequence
 
 from lapwing.design import branch_jobs, ship_job
 from lapwing.design.pipeline import (
-    CHECKOUT,
     Pipeline,
+    checkout,
     forge_token,
     in_folder,
     install,
@@ -140,9 +140,7 @@ def _check(pipeline: Pipeline) -> str:
     runs-on: ubuntu-latest
     timeout-minutes: 30
     steps:
-      - uses: {CHECKOUT}
-        with:
-          persist-credentials: false
+{checkout()}\
 {install(pipeline, cached=True)}\
       - name: Check the stack file
         run: lapwing check
@@ -171,10 +169,7 @@ def _release(pipeline: Pipeline) -> str:
       packages: write
 {identity}\
     steps:
-      - uses: {CHECKOUT}
-        with:
-          fetch-depth: 0
-          persist-credentials: false
+{checkout("fetch-depth: 0")}\
 {install(pipeline)}\
 {install_helm() if pipeline.has_chart else ""}\
       - name: Tag and publish the next version
