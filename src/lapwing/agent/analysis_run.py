@@ -69,7 +69,7 @@ class AnalysisRun:
                     self._note(record, summary)
 
     async def _check_synthetically(self, generation: Generation) -> int:
-        """Check each replica with requests of the agent's own; returns how many were sent.
+        """Check each replica with requests of the agent; returns how many were sent.
 
         Raises ReplicaError if one fails.
         """

@@ -37,7 +37,7 @@ class Build(StrictModel):
         None,
         description="The shell command that completes the build, after the dependencies are "
         "installed and after `script`. It runs in a copy of the source, and the files that it "
-        "writes are part of the release. A Dockerfile has its own commands.",
+        "writes are part of the release. Not for a Dockerfile, which has `RUN`.",
         examples=["python manage.py collectstatic --noinput"],
     )
     env: dict[Variable, Text] = Field(
