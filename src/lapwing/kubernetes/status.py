@@ -236,4 +236,4 @@ def service_name(workload: Object) -> str:
 
 
 def _timestamp(text: str) -> float:
-    return datetime.datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
+    return datetime.datetime.fromisoformat(text).timestamp()

@@ -8,6 +8,7 @@ server has no access to the repository of the source; so removal is a decision o
 
 from __future__ import annotations
 
+import datetime
 import os
 import time
 from collections.abc import Collection, Iterable, Sequence
@@ -79,7 +80,7 @@ def _entry(
     entry.disk = sum(_size(folder) for folder in folders)
     last = history(repository, stack, name, 1)
     if last:
-        entry.deployed = _unix_time(last[0].time)
+        entry.deployed = datetime.datetime.fromisoformat(last[0].time).timestamp()
         entry.services = last[0].services
         store = ReleaseStore(settings.releases)
         releases = (store.find(stack, n, s.release) for n, s in last[0].services.items())
@@ -110,12 +111,6 @@ def _size(folder: Path) -> int:
             except OSError:
                 continue
     return total
-
-
-def _unix_time(text: str) -> float:
-    from datetime import datetime
-
-    return datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
 
 
 def check_limits(settings: Settings, loaded: LoadedStack) -> None:
