@@ -9,6 +9,7 @@ groups were silently ignored. The scheduler here reads the group from the module
 from __future__ import annotations
 
 import functools
+import os
 import re
 import signal
 from collections.abc import Iterator
@@ -25,6 +26,14 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+# A job of a forge sets `CI` and names its runner and tokens, a user may refuse colors: each changes
+# what commands print or do, and a test that means one of them sets it.
+for name in list(os.environ):
+    if name in ("CI", "NO_COLOR", "FORCE_COLOR") or name.startswith(
+        ("GITHUB_", "GITEA_", "ACTIONS_", "RUNNER_")
+    ):
+        del os.environ[name]
 
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
