@@ -249,7 +249,7 @@ def _check_metrics(api: ApiClient) -> CheckResult:
         except ClusterError as error:
             if time.monotonic() > until:
                 return CheckResult(check, False, error.message)
-        time.sleep(wait.POLL_INTERVAL_S)
+        time.sleep(wait.POLL.max_delay)
 
 
 def _check_exists(api: ApiClient, reference: Reference, check: str) -> CheckResult:

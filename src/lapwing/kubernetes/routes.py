@@ -7,6 +7,7 @@ of the edge or of a service that is not available; any other status comes from t
 
 from __future__ import annotations
 
+import itertools
 import time
 
 from lapwing.errors import DeploymentFailed
@@ -14,7 +15,7 @@ from lapwing.kubernetes import Report, verify
 from lapwing.kubernetes.applyset import Scope
 from lapwing.kubernetes.client import ApiClient
 from lapwing.kubernetes.verify import EdgeRequests
-from lapwing.kubernetes.wait import POLL_INTERVAL_S
+from lapwing.kubernetes.wait import POLL
 
 UNAVAILABLE = ("502", "503", "504")
 TIMEOUT_S = 60.0
@@ -34,7 +35,7 @@ def wait_until_answered(
     Raises DeploymentFailed after `timeout_s`.
     """
     until = time.monotonic() + timeout_s
-    while True:
+    for attempt in itertools.count(1):
         results = verify.probe_routes(api, scope, requests)
         failed = [f"{r.check}: {r.seen}" for r in results if r.seen in UNAVAILABLE]
         if not failed:
@@ -45,7 +46,7 @@ def wait_until_answered(
                 hint=f"Run `lapwing verify -e {scope.environment}` for the state of each part.",
             )
         report("; ".join(failed))
-        time.sleep(POLL_INTERVAL_S)
+        time.sleep(POLL.delay(attempt))
     unknown = next((r for r in results if not r.ok and not r.seen.isdigit()), None)
     if unknown is not None:
         say(f"The routes were not checked: {unknown.seen}")

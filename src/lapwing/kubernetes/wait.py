@@ -1,9 +1,9 @@
 """Wait until objects are ready, with a progress line for each change, and report why they are not.
 
-The objects are polled every second: a watch would notice sooner, and would have to be restarted
-whenever it breaks. A problem that waiting does not solve (a missing image, a crash loop) ends the
-wait once it has lasted for `patience` seconds, long before the deadline: many programs crash once
-or twice until their database is ready.
+The objects are polled, often after a change and then every second: a watch would have to be
+restarted whenever it breaks. A problem that waiting does not solve (a missing image, a crash loop)
+ends the wait once it has lasted for `patience` seconds, long before the deadline: many programs
+crash once or twice until their database is ready.
 
 `ResourceWaiter` has the longer steps of an upgrade: it deletes, scales and waits for hours, and
 tolerates an API server that is unreachable for a while.
@@ -21,8 +21,10 @@ from lapwing.kubernetes.client import ApiClient
 from lapwing.kubernetes.health import Health
 from lapwing.kubernetes.objects import Object, Reference, is_owned_by, is_terminating
 from lapwing.kubernetes.problems import Problem
+from lapwing.system.retry import RetryPolicy
 
-POLL_INTERVAL_S = 1.0
+POLL = RetryPolicy(first_delay=0.1, max_delay=1.0)
+"""How long to wait between two looks, in seconds: longer while nothing changes."""
 LOG_LINES = 12
 """Lines of the log that are shown of a container that crashes."""
 MAX_OUTAGE_S = 120.0
@@ -63,12 +65,13 @@ def wait_until_ready(
 
 def _poll(look: Callable[[], str | None], report: Report) -> None:
     """Call `look` until it returns None; report what it waits for when that changes."""
-    reported = ""
+    reported, unchanged = "", 0
     while (text := look()) is not None:
         if text != reported:
             report(text)
-            reported = text
-        time.sleep(POLL_INTERVAL_S)
+            reported, unchanged = text, 0
+        unchanged += 1
+        time.sleep(POLL.delay(unchanged))
 
 
 class _ReadinessCheck:

@@ -14,6 +14,7 @@ from lapwing.kubernetes.backups import BackupJobs
 from lapwing.kubernetes.client import ApiClient
 from lapwing.kubernetes.objects import Reference
 from lapwing.plan.names import dump_container
+from lapwing.system.retry import RetryPolicy
 
 NAME = "shop-backup-load"
 JOB_NAME = f"batch.kubernetes.io/job-name={NAME}"
@@ -90,7 +91,7 @@ def pod(name: str, phase: str, owner: dict[str, str]) -> dict[str, Any]:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(wait, "POLL_INTERVAL_S", 0.0)
+    monkeypatch.setattr(wait, "POLL", RetryPolicy(max_delay=0.0))
 
 
 def load(api: Api, heartbeat: Callable[[], None] = lambda: None) -> str:

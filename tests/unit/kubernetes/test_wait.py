@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any, cast
 
 import pytest
@@ -11,6 +12,7 @@ from lapwing.kubernetes import wait
 from lapwing.kubernetes.client import ApiClient
 from lapwing.kubernetes.objects import Reference
 from lapwing.kubernetes.wait import ResourceWaiter, WaitLimits
+from lapwing.system.retry import RetryPolicy
 
 JOB = Reference("batch/v1", "Job", "shop", "migrate")
 
@@ -39,7 +41,7 @@ class Api:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(wait, "POLL_INTERVAL_S", 0.0)
+    monkeypatch.setattr(wait, "POLL", RetryPolicy(max_delay=0.0))
 
 
 def waiter(api: Api, reported: list[str]) -> ResourceWaiter:
@@ -56,6 +58,17 @@ def test_a_long_outage_fails_the_step(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wait, "MAX_OUTAGE_S", -1.0)
     with pytest.raises(ClusterUnreachableError):
         waiter(Api("Complete", outages=1), []).ready([JOB])
+
+
+def test_looks_are_frequent_after_a_change_and_then_rarer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wait, "POLL", RetryPolicy(first_delay=0.1, max_delay=1.0))
+    delays: list[float] = []
+    monkeypatch.setattr(time, "sleep", delays.append)
+    looks = iter([*["pulling the image"] * 6, "starting", None])
+    waiter(Api(), []).until(lambda: next(looks), 60.0)
+    assert len(delays) == 7
+    assert delays[0] <= 0.1 < 0.5 <= delays[5] <= 1.0
+    assert delays[6] <= 0.1
 
 
 def test_a_step_that_never_ends_times_out() -> None:
