@@ -214,7 +214,7 @@ def test_argo_cd_in_another_namespace_is_refused(
         api.create(controller)
         words = ("-e", "production", "--manifests", str(manifests))
         status, error = run(fresh, tmp_path, *words)
-        assert status == 2
+        assert status == 1
         assert "StatefulSet prod-controller in the namespace gitops" in json.dumps(error)
         api.delete(Reference.of(controller))
         wait_until(lambda: api.get(Reference.of(controller)) is None, "the deletion")
