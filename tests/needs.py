@@ -128,6 +128,17 @@ def _docker() -> str | None:
     return shutil.which("dockerd") if os.geteuid() == 0 and shutil.which("docker") else None
 
 
+def _buildkit() -> str | None:
+    """A docker command that builds by BuildKit: with buildx, or of a version that includes it."""
+    names = [str(Path(folder, "docker")) for folder in os.get_exec_path()]
+    for name in filter(shutil.which, names if _docker() else ()):
+        asked = subprocess.run([name, "buildx", "version"], capture_output=True, check=False)
+        version = subprocess.run([name, "--version"], capture_output=True, text=True, check=False)
+        if asked.returncode == 0 or " version 20." in version.stdout:
+            return name
+    return None
+
+
 def _podman() -> str | None:
     """Podman, which the tests call through Docker's command."""
     return shutil.which("podman") if os.geteuid() == 0 and shutil.which("docker") else None
@@ -177,6 +188,7 @@ PARTS: dict[str, Callable[[], str | None]] = {
     "busybox": _program("busybox"),
     "curl": _program("curl"),
     "docker": _docker,
+    "buildkit": _buildkit,
     "podman": _podman,
     "fc-match": _program("fc-match"),
     "node": _program("node"),

@@ -1,4 +1,4 @@
-"""Which variables hold a secret, by their name or their value: the only list of such names.
+"""Which variables and files hold a secret, by their name or value: the only list of such names.
 
 It decides what `init` writes to `secrets`, what a build argument must not be, and what the log of a
 build masks, where a wrong guess costs nothing; `review` judges values. Names with PUBLIC, such as
@@ -17,6 +17,8 @@ _NAME = re.compile(
 )
 _PUBLIC = re.compile(r"(^|_)(PUBLIC|PUBLISHABLE)(_|$)", re.IGNORECASE)
 _SWITCH = re.compile(r"(true|false|yes|no|on|off)?", re.IGNORECASE)
+_FILE = re.compile(r"\.env(\.(?!example|sample|template|dist)[\w-]+)?|id_(rsa|ecdsa|ed25519)")
+"""Files of variables, without templates for them, and private keys of SSH."""
 URL_PASSWORD = re.compile(r"://[^/\s:@]*:([^/\s@]+)@")
 """A URL with a password, which is the group."""
 TOKEN = re.compile(
@@ -38,6 +40,11 @@ TOKEN = re.compile(
 def is_secret_name(name: str) -> bool:
     """Return whether a variable has the name of a secret."""
     return _NAME.search(name) is not None and _PUBLIC.search(name) is None
+
+
+def is_secret_file(path: str) -> bool:
+    """Return whether a file has the name of one with secrets."""
+    return _FILE.fullmatch(path.rpartition("/")[2]) is not None
 
 
 def is_secret(name: str, value: str, secrets: Collection[str] = ()) -> bool:

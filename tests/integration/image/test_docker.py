@@ -9,6 +9,7 @@ import contextlib
 import importlib.metadata
 import json
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -239,30 +240,44 @@ COPY serve.py /app/
 USER 1000:1000
 CMD ["python{version}", "/app/serve.py"]
 FROM first
-RUN exit 3
+RUN echo the reason >&2; exit 3
 """
 
 
-def test_buildah_builds_a_stage_with_a_secret(
-    stack: Stack, docker: Docker, bases: str, tmp_path: Path
-) -> None:
-    programs = tmp_path / "programs"
+@pytest.fixture(params=["buildkit", "buildah", "podman"])
+def builder(request: pytest.FixtureRequest, stack: Stack, tmp_path: Path) -> Iterator[str]:
+    """The only engine on the PATH of `stack`."""
+    programs, name = tmp_path / "programs", str(request.param)
     programs.mkdir()
-    for name in ("git", "nice", "sh"):
-        (programs / name).symlink_to(shutil.which(name) or "")
-    (programs / "buildah").symlink_to(require("buildah"))
-    registries, storage = tmp_path / "registries.conf", tmp_path / "storage.conf"
-    registries.write_text(f'[[registry]]\nlocation = "{stack.server.host}"\ninsecure = true\n')
-    storage.write_text(
-        f'[storage]\ndriver = "overlay"\ngraphroot = "{tmp_path}/g"\nrunroot = "{tmp_path}/r"\n'
-    )
-    environ = stack.installation.environ
-    environ |= {
+    for program in ("git", "nice", "sh"):
+        (programs / program).symlink_to(shutil.which(program) or "")
+    (programs / {"buildkit": "docker"}.get(name, name)).symlink_to(require(name))
+    files = {
+        "registries": f'[[registry]]\nlocation = "{stack.server.host}"\ninsecure = true\n',
+        "storage": f'[storage]\ndriver = "overlay"\ngraphroot = "{tmp_path}/g"\n'
+        f'runroot = "{tmp_path}/r"\n',
+        "containers": f'[engine]\ntmp_dir = "{tmp_path}/tmp"\ncgroup_manager = "cgroupfs"\n',
+    }
+    for file, text in files.items():
+        (tmp_path / file).write_text(text)
+    stack.installation.environ |= {
         "PATH": str(programs),
-        "CONTAINERS_REGISTRIES_CONF": str(registries),
-        "CONTAINERS_STORAGE_CONF": str(storage),
+        "DOCKER_BUILDKIT": "1",
+        "CONTAINERS_REGISTRIES_CONF": str(tmp_path / "registries"),
+        "CONTAINERS_STORAGE_CONF": str(tmp_path / "storage"),
+        "CONTAINERS_CONF": str(tmp_path / "containers"),
         "BUILDAH_ISOLATION": "chroot",  # Root may lack CAP_SYS_RESOURCE in a test.
     }
+    yield name
+    storage = tmp_path / "g/overlay"  # Podman mounts it, and leaves it mounted.
+    if storage.is_mount():
+        subprocess.run(["umount", storage], check=True)
+
+
+def test_stage_is_built_with_a_secret(
+    builder: str, stack: Stack, docker: Docker, bases: str
+) -> None:
+    environ = stack.installation.environ
     text = STAGES.format(base=f"{bases}/python:{VERSION}-slim", version=VERSION)
     build = "{path: ./api, env: {COLOR: blue}, target: first, secrets: [TEAM_TOKEN]}"
     dockerfile_stack(stack, text, build)
@@ -279,6 +294,13 @@ def test_buildah_builds_a_stage_with_a_secret(
     with contextlib.closing(client):
         assert client.get("/").text.startswith("1000 ")
     assert stop(docker, container) == (0, "stopped")
+    dockerfile_stack(stack, text)
+    message = stack.fail()
+    assert "The build of Dockerfile failed" in message
+    first, _, output = message.partition("error: ")[2].partition("\n")
+    assert re.search(r" at step \d/\d: RUN echo the reason >&2; exit 3$", first)
+    assert "the reason\n" in output
+    assert "cannot open" not in output, "the output of an earlier step"
 
 
 def test_failed_step_of_a_dockerfile_is_shown_with_its_output(

@@ -58,11 +58,16 @@ def test_secret_in_a_build_argument_is_refused(engine: Stack, build: str, extra:
 
 
 def test_copy_of_git_and_env_is_reported(engine: Stack) -> None:
-    write(engine, "FROM scratch\nCOPY .git /src/.git\nCOPY --chown=1:1 .env ./\nCOPY app /app\n")
+    lines = [
+        "COPY .git /src/.git", "COPY --chown=1:1 .env ./", 'COPY [".env.staging", "/app/"]',
+        "ADD app \\", "  config/.env.local /app/", "COPY .env.example /app/",
+        "COPY --from=first /app/.env.first /app/",
+    ]  # fmt: skip
+    write(engine, "\n".join(["FROM scratch", *lines, ""]))
     message = engine.fail()
-    assert "api: Dockerfile copies .git into the image, where everyone who pulls it" in message
-    assert "api: Dockerfile copies .env into the image, where everyone who pulls it" in message
-    assert "copies app" not in message
+    reported = [line.partition("api: Dockerfile copies ")[2] for line in message.splitlines()]
+    names = [line.partition(" into the image, where everyone who pulls it")[0] for line in reported]
+    assert list(filter(None, names)) == [".git", ".env", ".env.staging", "config/.env.local"]
 
 
 def test_missing_dockerfile_is_an_error(engine: Stack) -> None:
@@ -83,6 +88,17 @@ def test_without_an_engine_the_error_says_how_to_get_one(stack: Stack) -> None:
     message = stack.fail()
     assert "api: No container engine (docker, podman, buildah) is on the PATH." in message
     assert "apt-get install docker.io" in message
+
+
+def test_engine_without_permission_says_how_to_get_it(engine: Stack) -> None:
+    """The text is that of Docker 28; with --load, the engine is asked, too."""
+    denied = "permission denied while trying to connect to the Docker daemon socket at unix:///a"
+    docker = engine.installation.folder.parent / "tools" / "docker"
+    docker.write_text(f"#!/bin/sh\necho '{denied}' >&2\nexit 1\n")
+    write(engine, "FROM scratch\n")
+    for message in (engine.fail(), engine.fail("--load")):
+        assert f"Permission denied for the socket of the container engine {docker}." in message
+        assert "sudo usermod -aG docker" in message
 
 
 def test_several_platforms_of_a_dockerfile_are_refused(engine: Stack) -> None:

@@ -56,6 +56,7 @@ from lapwing.registry.registry import HostOptions
 from lapwing.settings import Settings
 from lapwing.stack.image import Reference
 from lapwing.system.git import Change, read_change
+from lapwing.system.secret_names import is_secret_file
 
 AMD64 = Platform("linux", "amd64")
 ANNOTATION = "org.opencontainers.image"
@@ -278,7 +279,7 @@ def image_labels(
 def _warn(service: str, source: Source, report: Callable[[str], None]) -> None:
     """Report files with secrets that git tracks, because they get into the image."""
     for name in source.files:
-        if name.rpartition("/")[2] in (".env", ".env.local", ".env.production", "id_rsa"):
+        if is_secret_file(name):
             report(f"{service}: {name} is in git, so the image contains it")
 
 

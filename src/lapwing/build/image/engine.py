@@ -27,23 +27,20 @@ from lapwing.build.image import layer as image_layers
 from lapwing.build.image.base import empty_base
 from lapwing.build.image.builder import Image, PlatformImage, image_labels
 from lapwing.build.image.layer import Layer
+from lapwing.build.image.outline import instructions, words_of
+from lapwing.build.image.steps import Steps
 from lapwing.build.source import Source, copy, read_source
 from lapwing.errors import BuildError
 from lapwing.registry.manifest import Platform
 from lapwing.settings import Settings
 from lapwing.system import process
 from lapwing.system.git import read_change
-from lapwing.system.secret_names import is_secret
+from lapwing.system.secret_names import is_secret, is_secret_file
 
 ENGINES = ("docker", "podman", "buildah")
 ANSWER_S = 30.0
 """The time in which an engine has to answer."""
-_STEP = re.compile(r"^(?:Step|STEP) (\d+/\d+) ?: (.*)|^#\d+ (?:\[[^\]]*?(\d+/\d+)\]) (.*)")
-"""The lines with which Docker, Podman and BuildKit begin a step."""
-_COPIED = re.compile(
-    r"^\s*(?:COPY|ADD)\s+(?:--\S+\s+)*(.+?)\s+\S+\s*$", re.IGNORECASE | re.MULTILINE
-)
-_PRIVATE = re.compile(r"(^|/)(\.git|\.env(\.local|\.production)?|id_rsa)/?$")
+_COPY = re.compile(r"(?:COPY|ADD)\s+((?:--\S+\s+)*)(.+)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +72,13 @@ def running_engine(settings: Settings) -> str:
         problem = error.strerror or f"no response within {ANSWER_S:.0f} s"
     if problem is None:
         return engine
+    if "permission denied" in problem.lower():
+        raise BuildError(
+            f"Permission denied for the socket of the container engine {engine}.",
+            detail=problem[-2000:],
+            hint="Add your user to the group `docker` (`sudo usermod -aG docker $USER`) and log in "
+            "again; or use Podman, which needs no group.",
+        )
     raise BuildError(
         f"The container engine {engine} is not running.",
         detail=problem[-2000:] or None,
@@ -121,8 +125,9 @@ def build_with_engine(
         given |= {name: settings.environ[name] for name in request.build_secrets}
         logs = settings.logs / "build" / build.stack / build.service
         name, secrets = f"image-{source.digest[:12]}", request.build_secrets
-        with contextlib.closing(open_log(logs, name, None, given, secrets)) as log:
-            archive = _run_engine(engine, request, Path(work), labels, log, given)
+        steps = Steps()
+        with contextlib.closing(open_log(logs, name, steps.read, given, secrets)) as log:
+            archive = _run_engine(engine, request, Path(work), labels, log, steps, given)
         image = _read(archive, request.platform, labels, settings)
         root = image.manifest
     return Image(build.service, source.revision, empty_base([request.platform]), root, (image,))
@@ -134,6 +139,7 @@ def _run_engine(
     work: Path,
     labels: Mapping[str, str],
     log: BuildLog,
+    steps: Steps,
     environ: Mapping[str, str],
 ) -> Path:
     """Build the folder `context` in `work` and save the image; returns the archive."""
@@ -155,7 +161,7 @@ def _run_engine(
         command += ["--label", f"{key}={value}"]
     until = time.monotonic() + build.timeout
     doing = f"The build of {request.dockerfile}"
-    with _name_step(log):
+    with steps.named(log):
         run(
             [*command, str(context)],
             folder=context,
@@ -228,33 +234,30 @@ def _report_private(
     """Report what a Dockerfile should not copy."""
     service = request.build.service
     text = (source.folder / request.dockerfile).read_text("utf-8", errors="replace")
-    for match in _COPIED.finditer(text):
-        for name in match[1].split():
-            if _PRIVATE.search(name):
-                report(
-                    f"{service}: {request.dockerfile} copies {name} into the image, where everyone "
-                    "who pulls it can read it: remove it from COPY"
-                )
+    for name in _copied(text):
+        if name.rstrip("/").rpartition("/")[2] == ".git" or is_secret_file(name):
+            report(
+                f"{service}: {request.dockerfile} copies {name} into the image, where everyone "
+                "who pulls it can read it: remove it from COPY"
+            )
     for name in source.files:
-        if _PRIVATE.search(name):
+        if is_secret_file(name):
             report(
                 f"{service}: {name} is in git, so `COPY .` copies it into the image unless "
                 ".dockerignore lists it"
             )
 
 
-@contextlib.contextmanager
-def _name_step(log: BuildLog) -> Iterator[None]:
-    """Put the step of the Dockerfile that failed into the message of an error."""
-    try:
-        yield
-    except BuildError as error:
-        steps = [found for line in log.lines if (found := _STEP.match(line))]
-        if steps:
-            number, text = steps[-1][1] or steps[-1][3], steps[-1][2] or steps[-1][4]
-            error.message = f"{error.message.rstrip('.')} at step {number}: {text.strip()}"
-            error.args = (error.message,)
-        raise
+def _copied(dockerfile: str) -> Iterator[str]:
+    """Yield the names that a Dockerfile copies from its context."""
+    for instruction in instructions(dockerfile):
+        found = _COPY.fullmatch(instruction)
+        if found is None or "--from=" in found[1]:
+            continue
+        words = words_of(found[2])
+        with contextlib.suppress(ValueError):  # Else it is not the form of a JSON list.
+            words = [str(word) for word in json.loads(found[2])]
+        yield from words[:-1]
 
 
 def _read(

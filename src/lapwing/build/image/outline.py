@@ -64,7 +64,7 @@ def dockerfile_outline(
     stages: dict[str, _Stage] = {}
     last: _Stage | None = None
     known: dict[str, str] = {}
-    for line in _instructions(text):
+    for line in instructions(text):
         if found := _FROM.match(line):
             name = _replace_variables(found[1], known)
             inherited = stages.get(name.lower(), _Stage(name))
@@ -85,7 +85,7 @@ def dockerfile_outline(
     return ImageOutline(service, base, tuple(last.layers), last.user)
 
 
-def _instructions(text: str) -> Iterator[str]:
+def instructions(text: str) -> Iterator[str]:
     """Yield the instructions, each on one line, without comments and the bodies of heredocs."""
     lines = iter(text.splitlines())
     parts: list[str] = []
@@ -99,7 +99,7 @@ def _instructions(text: str) -> Iterator[str]:
         parts.clear()
         yield instruction
         if _INSTRUCTION.match(instruction):
-            for found in filter(None, map(_HEREDOC.fullmatch, _words(instruction))):
+            for found in filter(None, map(_HEREDOC.fullmatch, words_of(instruction))):
                 body = (each.lstrip("\t") if found[1] else each for each in lines)
                 next((each for each in body if each == found[2]), None)
     if parts:
@@ -108,7 +108,7 @@ def _instructions(text: str) -> Iterator[str]:
 
 def _define(words: str, arguments: Mapping[str, str], known: dict[str, str]) -> None:
     """Add the arguments that `ARG` declares before the first stage to the known ones."""
-    for word in _words(words):
+    for word in words_of(words):
         name, has_default, default = word.partition("=")
         if name in arguments:
             known[name] = arguments[name]
@@ -128,7 +128,7 @@ def _replace_variables(text: str, known: Mapping[str, str]) -> str:
     return _VARIABLE.sub(value, text)
 
 
-def _words(text: str) -> list[str]:
+def words_of(text: str) -> list[str]:
     """Split an instruction as a shell does; at blanks only, if a quote is not closed."""
     try:
         return shlex.split(text)

@@ -1,0 +1,56 @@
+"""The step of a Dockerfile that failed, from the output of the engine that built it.
+
+Docker and Podman execute one step after the other, so the last one that began has failed. BuildKit
+executes steps of several stages at once and puts the number of a step before each line of it.
+The error of a build has the output of this step only: an earlier one may print the word "error",
+too (`apt-get` installs packages with that name).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator
+
+from lapwing.build.command import BuildLog, excerpt
+from lapwing.errors import BuildError
+
+_STEP = re.compile(
+    r"(?:(?:\[\d+/\d+\] )?(?:Step|STEP) |(#\d+) \[(?:[^\]]* )?)(\d+/\d+)(?: ?: |\] )(.*)"
+)
+"""The line with which Docker, Podman (behind the number of the stage) or BuildKit begins a step."""
+_END = re.compile(r"(#\d+) ERROR\b.*|Error: (?:error )?building at STEP .*")
+"""The line with which BuildKit or Podman ends the failed step."""
+
+
+class Steps:
+    """The steps that an engine began."""
+
+    def __init__(self) -> None:
+        self._begun: list[re.Match[str]] = []
+
+    def read(self, line: str) -> None:
+        """Read a line of the engine's output."""
+        if found := _STEP.fullmatch(line):
+            self._begun.append(found)
+
+    @contextlib.contextmanager
+    def named(self, log: BuildLog) -> Iterator[None]:
+        """Put the step that failed, and its output, into the error of a build."""
+        try:
+            yield
+        except BuildError as error:
+            lines = list(log.lines)
+            ends = [found for line in lines if (found := _END.fullmatch(line))]
+            failed = {end[1] for end in ends}
+            steps = [step for step in self._begun if step[1] in failed] or self._begun
+            if steps:
+                line, (mark, number, text) = steps[-1][0], steps[-1].groups()
+                error.message = f"{error.message.rstrip('.')} at step {number}: {text.strip()}"
+                error.args = (error.message,)
+                last = [end[0] for end in ends]
+                begin = len(lines) - lines[::-1].index(line) if line in lines else 0
+                output = [each for each in lines[begin:] if each not in last]
+                output = [each for each in output if not mark or each.startswith(f"{mark} ")]
+                error.detail = "\n".join(filter(None, [excerpt(output), *last])) or None
+            raise
