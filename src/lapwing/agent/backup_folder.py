@@ -85,8 +85,8 @@ class FolderStore:
             files.write_atomic(self._known, self.place.encode())
         except OSError as error:
             raise BackupError(
-                f"The folder for backups {folder} cannot be used: {error.strerror} "
-                f"({error.filename}).",
+                f"The folder for backups {folder} cannot be used: {error.strerror or error} "
+                f"({error.filename or self._known}).",
                 hint="Correct `to` of `backup`, or the owner and the mode of the folder.",
             ) from error
 

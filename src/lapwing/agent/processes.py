@@ -150,7 +150,7 @@ def spawn(launch: Launch, log: Path, descriptors: Sequence[int] = ()) -> Identit
         )
     except OSError as error:
         raise ReplicaError(
-            f"{launch.arguments[0]} cannot be started: {error.strerror}.",
+            f"{launch.arguments[0]} cannot be started: {error.strerror or error}.",
             hint="Check `command` in the stack file.",
         ) from error
     finally:

@@ -66,7 +66,7 @@ class Restores:
                 with file.open("rb") as stream:
                     digest = hashlib.file_digest(stream, "sha256").hexdigest()
             except OSError as error:
-                raise BackupError(f"{name} cannot be read: {error.strerror}.") from error
+                raise BackupError(f"{name} cannot be read: {error.strerror or error}.") from error
             if digest != part.sha256:
                 raise BackupError(f"{name} is damaged: its SHA-256 is not that of the manifest.")
             if part.encrypted:

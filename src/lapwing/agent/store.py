@@ -206,5 +206,5 @@ class Store:
             state.save_encoded(self.folder, data)
             self.unsaved = None
         except OSError as error:
-            self.unsaved = f"The state cannot be saved: {error.strerror}."
+            self.unsaved = f"The state cannot be saved: {error.strerror or error}."
             log.error("%s", self.unsaved)

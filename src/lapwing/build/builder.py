@@ -212,6 +212,6 @@ def name_service(request: BuildRequest, settings: Settings) -> Iterator[None]:
             ) from error
         what = f" to {error.filename}" if error.filename else ""
         raise BuildError(
-            f"{request.service}: access{what} failed: {error.strerror}.",
+            f"{request.service}: access{what} failed: {error.strerror or error}.",
             hint=f"Lapwing has to write to {settings.home} and to read {request.folder}.",
         ) from error

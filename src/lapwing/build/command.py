@@ -134,7 +134,8 @@ def run(
         if error.errno in FULL:
             raise _disk_full(doing) from error
         raise BuildError(
-            f"{doing} failed: {arguments[0]} cannot be started ({error.strerror}).", log=log.path
+            f"{doing} failed: {arguments[0]} cannot be started ({error.strerror or error}).",
+            log=log.path,
         ) from error
     if status != 0:
         is_killed = kills is not None and (oom_kills(counter) or 0) > kills

@@ -188,10 +188,17 @@ def check_pip_settings(environ: Mapping[str, str]) -> None:
 
 
 def uv() -> str:
-    """The uv program, from its wheel."""
+    """Return the uv program, from its wheel. Raises BuildError if it is missing."""
     from uv import find_uv_bin
 
-    return str(find_uv_bin())
+    try:
+        return str(find_uv_bin())
+    except FileNotFoundError as error:
+        raise BuildError(
+            "The program uv is not where its package installs it.",
+            hint=f"Install it again: `{sys.executable} -m pip install --force-reinstall uv`.",
+            detail=str(error).strip(),
+        ) from error
 
 
 def interpreter(wanted: str | None) -> str:

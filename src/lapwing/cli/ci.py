@@ -81,7 +81,7 @@ def init(
     try:
         write_atomic(path, wanted.encode(), None)
     except OSError as error:
-        raise LapwingError(f"Cannot write {path}: {error.strerror}.") from error
+        raise LapwingError(f"Cannot write {path}: {error.strerror or error}.") from error
     context.printer.say(f"Wrote {path}. It installs Lapwing from {source}.")
     if branch is not None:
         context.printer.say(

@@ -79,7 +79,7 @@ def _find(folder: Path, choice: Choice) -> Findings:
     try:
         files = read_files(folder, choice.files)
     except OSError as error:
-        raise UsageError(f"Cannot read {folder}: {error.strerror}.") from error
+        raise UsageError(f"Cannot read {folder}: {error.strerror or error}.") from error
     missing = [name for name in choice.files if posixpath.normpath(name) not in files]
     reason = (
         f"not read, because it is a link, outside of {folder.absolute()}, larger than "
@@ -135,7 +135,7 @@ def _write(path: Path, text: str) -> None:
     try:
         write_atomic(path, text.encode(), None)
     except OSError as error:
-        raise LapwingError(f"{path} cannot be written: {error.strerror}.") from error
+        raise LapwingError(f"{path} cannot be written: {error.strerror or error}.") from error
 
 
 def _print_summary(context: Context, path: Path, findings: Findings) -> None:

@@ -74,7 +74,7 @@ def write(
         return _write(folder, files, force=force, keep=keep)
     except OSError as error:
         where = error.filename or folder
-        raise LapwingError(f"{where} cannot be written: {error.strerror}.") from error
+        raise LapwingError(f"{where} cannot be written: {error.strerror or error}.") from error
 
 
 def write_file(path: Path, data: bytes) -> None:
@@ -82,7 +82,7 @@ def write_file(path: Path, data: bytes) -> None:
     try:
         write_atomic(path, data, None)
     except OSError as error:
-        raise LapwingError(f"{path} cannot be written: {error.strerror}.") from error
+        raise LapwingError(f"{path} cannot be written: {error.strerror or error}.") from error
 
 
 def _write(folder: Path, files: Mapping[str, bytes], *, force: bool, keep: bool) -> Change:

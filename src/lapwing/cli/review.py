@@ -84,7 +84,7 @@ def _measurements_of(path: Path) -> Measurements:
     except FileNotFoundError:
         raise UsageError(f"The file {path} does not exist.") from None
     except OSError as error:
-        raise UsageError(f"Cannot read {path}: {error.strerror}.") from None
+        raise UsageError(f"Cannot read {path}: {error.strerror or error}.") from None
     except (ValueError, RecursionError) as error:
         raise UsageError(f"{path} is not valid JSON.", hint=str(error)) from None
 

@@ -64,7 +64,7 @@ def read_manifests(
             found[addon.file] = (folder / addon.file).read_bytes()
         except OSError as error:
             raise UsageError(
-                f"{folder / addon.file} cannot be read: {error.strerror}.",
+                f"{folder / addon.file} cannot be read: {error.strerror or error}.",
                 hint=f"Download {addon.url} to this file.",
             ) from error
     return found

@@ -237,7 +237,7 @@ def _home(folder: Path) -> CheckResult:
             with tempfile.TemporaryFile(dir=place):
                 pass
         except OSError as error:
-            problem = f"no file can be created in {place}: {error.strerror}"
+            problem = f"no file can be created in {place}: {error.strerror or error}"
     return CheckResult("state folder", problem is None, problem or str(folder))
 
 

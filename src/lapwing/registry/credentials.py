@@ -106,15 +106,16 @@ class Credentials:
         program = f"docker-credential-{helper}"
         try:
             status, output = await _run(program, key, dict(self._settings.environ))
-        except OSError as error:
-            raise RegistryLoginError(
-                f"Cannot start {program}, the credential helper for {key}: {error.strerror}.",
-                hint=f"Install it, or remove {helper} from {file}.",
-            ) from error
         except TimeoutError as error:
             raise RegistryLoginError(
                 f"{program} timed out after {HELPER_TIMEOUT_S:.0f} s.",
                 hint=f"It may wait for input. Try `echo {key} | {program} get`.",
+            ) from error
+        except OSError as error:
+            raise RegistryLoginError(
+                f"Cannot start {program}, the credential helper for {key}: "
+                f"{error.strerror or error}.",
+                hint=f"Install it, or remove {helper} from {file}.",
             ) from error
         if status != 0:
             if b"not found" in output:
@@ -191,7 +192,7 @@ def _read_config(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         return {}
     except OSError as error:
-        raise RegistryLoginError(f"Cannot read {path}: {error.strerror}.") from error
+        raise RegistryLoginError(f"Cannot read {path}: {error.strerror or error}.") from error
     except ValueError:
         found = None
     if not isinstance(found, dict):

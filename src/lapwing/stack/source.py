@@ -146,7 +146,7 @@ def read_text(path: Path, missing: str) -> str:
     except FileNotFoundError:
         raise _refuse(path, "The file does not exist.", missing) from None
     except OSError as error:
-        raise _refuse(path, f"Cannot read the file: {error.strerror}.") from error
+        raise _refuse(path, f"Cannot read the file: {error.strerror or error}.") from error
     facts = os.fstat(descriptor)
     if not stat.S_ISREG(facts.st_mode):
         os.close(descriptor)

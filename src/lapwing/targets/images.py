@@ -211,7 +211,7 @@ def _check_dockerfiles(
         check_request(dockerfile_request(loaded, name, _platforms(options)[0]), settings)
 
 
-def _unwritable(archive: Path, why: str | None) -> BuildError:
+def _unwritable(archive: Path, why: str) -> BuildError:
     return BuildError(
         f"{archive} cannot be written: {why}.",
         hint="Choose a file in a folder that exists: `-o FILE`.",
@@ -332,4 +332,4 @@ def save_images(
     try:
         asyncio.run(run())
     except OSError as error:
-        raise _unwritable(archive, error.strerror) from error
+        raise _unwritable(archive, error.strerror or str(error)) from error

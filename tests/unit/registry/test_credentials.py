@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from lapwing.errors import RegistryLoginError
+from lapwing.registry import credentials
 from lapwing.registry.credentials import Credentials, Login
 from lapwing.settings import Settings
 
@@ -110,6 +111,18 @@ async def test_credential_helper(tmp_path: Path, script: str, login: Login | str
         await find(tmp_path, config, "r.example", **environ)
     assert login in failed.value.message
     assert "s3cret" not in str(failed.value)
+
+
+async def test_credential_helper_that_waits_is_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(credentials, "HELPER_TIMEOUT_S", 0.1)
+    helper = tmp_path / "docker-credential-x"
+    helper.write_text("#!/bin/sh\nexec sleep 100\n")
+    helper.chmod(0o755)
+    with pytest.raises(RegistryLoginError) as failed:
+        await find(tmp_path, {"credsStore": "x"}, "r.example", PATH=f"{tmp_path}:/usr/bin:/bin")
+    assert failed.value.message == "docker-credential-x timed out after 0 s."
 
 
 @pytest.mark.parametrize("name", ["DOCKER_IO", "INDEX_DOCKER_IO", "REGISTRY_1_DOCKER_IO"])

@@ -43,7 +43,8 @@ class ConfigurationFiles:
             await self.writer.run(write_atomic, self.folder / name, data, sync=sync)
         except OSError as error:
             raise ProxyError(
-                f"Envoy's configuration {self.folder / name} cannot be written: {error.strerror}.",
+                f"Envoy's configuration {self.folder / name} cannot be written: "
+                f"{error.strerror or error}.",
                 hint=f"Check the free space: `df {self.folder}`.",
             ) from error
 

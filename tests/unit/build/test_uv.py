@@ -1,0 +1,26 @@
+"""The program uv."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+import uv as package
+from uv._find_uv import UvNotFound
+
+from lapwing.build.python import uv
+from lapwing.errors import BuildError
+
+
+def test_missing_program_is_named_with_the_way_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def find() -> str:
+        raise UvNotFound("Could not find the uv binary in any of these:\n - /usr/bin\n")
+
+    monkeypatch.setattr(package, "find_uv_bin", find)
+    with pytest.raises(BuildError) as missing:
+        uv()
+    assert missing.value.message == "The program uv is not where its package installs it."
+    assert missing.value.hint is not None
+    assert f"{sys.executable} -m pip install --force-reinstall uv" in missing.value.hint
+    assert missing.value.detail is not None
+    assert missing.value.detail.endswith(" - /usr/bin")
