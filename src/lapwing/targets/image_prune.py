@@ -10,10 +10,12 @@ neither may run anything, so nothing is removed then.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
+from lapwing.build.image.hashed_files import MAX_RELEASES
 from lapwing.desired.history import HISTORY_LENGTH, IN_PROGRESS, entries_to_keep, history
 from lapwing.desired.remote import Remote
 from lapwing.desired.repository import DesiredRepository
@@ -22,10 +24,12 @@ from lapwing.plan.image_retention import Decision, ImageRetention, Stored
 from lapwing.registry.client import RegistryClient
 from lapwing.registry.registry import HostOptions
 from lapwing.registry.stored import read_stored
+from lapwing.render.caddy import KEEP_ASSETS_S
 from lapwing.settings import Settings
 from lapwing.stack.image import Reference, parse, service_image
 from lapwing.stack.load import LOCAL, LoadedStack, StackFile
 from lapwing.targets.image_requests import buildable_services
+from lapwing.targets.live_images import live_documents
 
 _DEPLOYED = "deployed in"
 
@@ -148,6 +152,7 @@ def _read_deployed(file: StackFile, settings: Settings, options: PruneOptions) -
     for repository in _repositories(file, settings):
         for stack, environment in repository.environments():
             deployed.environments.add((stack, environment))
+            _add_served(deployed, repository, stack, environment)
             _add_environment(deployed, repository, stack, environment)
     for name in file.environments:
         known = (file.stack, name) in deployed.environments
@@ -168,6 +173,20 @@ def _repositories(file: StackFile, settings: Settings) -> Iterable[DesiredReposi
         remote = Remote(url, settings.remotes, settings.environ)
         remote.fetch()
         yield remote.repository
+
+
+def _add_served(
+    deployed: _Deployed, repository: DesiredRepository, stack: str, environment: str
+) -> None:
+    """Add the images of static services whose hashed files the next image has, too."""
+    oldest, served = time.time() - KEEP_ASSETS_S, dict[str, dict[str, None]]()
+    for document, until in live_documents(repository, stack, environment):
+        for name, service in document.services.items() if until > oldest else ():
+            if service.kind == "static" and service.image is not None:
+                served.setdefault(name, {})[service.image] = None
+    for images in served.values():
+        for image in itertools.islice(images, MAX_RELEASES + 1):
+            deployed.add(image, f"its hashed files are served in {stack}/{environment}")
 
 
 def _add_environment(

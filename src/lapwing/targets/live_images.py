@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import datetime
 import math
+from collections.abc import Iterator
 
 from lapwing.build.image.hashed_files import LiveImage
 from lapwing.desired.history import HISTORY_LENGTH, history
@@ -50,16 +51,24 @@ def live_images(
         remote = Remote(url, settings.remotes, settings.environ)
         remote.fetch()
         repository = remote.repository
-    where = (loaded.stack.stack, loaded.environment)
-    entries = history(repository, *where, HISTORY_LENGTH)
-    live = [entry for entry in entries if entry.outcome not in NEVER_LIVE]
-    documents = repository.documents(*where, [entry.commit for entry in live])
-    until = math.inf
-    for entry, document in zip(live, documents, strict=True):
-        for name, service in document.services.items() if isinstance(document, Document) else ():
+    for document, until in live_documents(repository, loaded.stack.stack, loaded.environment):
+        for name, service in document.services.items():
             if name in found and service.image is not None:
                 image = parse(service.image)
                 if image.digest and image.api == service_image(registry, name).api:
                     found[name].append(LiveImage(image, until))
-        until = datetime.datetime.fromisoformat(entry.time).timestamp()
     return found
+
+
+def live_documents(
+    repository: DesiredRepository, stack: str, environment: str
+) -> Iterator[tuple[Document, float]]:
+    """Yield the documents that were live, the newest first, each with the time until which."""
+    entries = history(repository, stack, environment, HISTORY_LENGTH)
+    live = [entry for entry in entries if entry.outcome not in NEVER_LIVE]
+    documents = repository.documents(stack, environment, [entry.commit for entry in live])
+    until = math.inf
+    for entry, document in zip(live, documents, strict=True):
+        if isinstance(document, Document):
+            yield document, until
+        until = datetime.datetime.fromisoformat(entry.time).timestamp()

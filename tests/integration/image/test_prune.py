@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from lapwing.desired.repository import DesiredRepository
-from lapwing.plan.model import Deployment, Document, Service
+from lapwing.plan.model import Deployment, Document, Service, ServiceKind
 from lapwing.registry.referrers import referrers_tag
 from tests.installation import Installation
 from tests.needs import require
@@ -43,7 +43,12 @@ def push(server: Server, repository: str, tag: str, day: int) -> str:
     return str(pushed["digest"])
 
 
-def commit(installation: Installation, image: str, outcome: str = "succeeded") -> None:
+def commit(
+    installation: Installation,
+    image: str,
+    outcome: str = "succeeded",
+    kind: ServiceKind = "web",
+) -> None:
     """Record a deployment of an image to production."""
     desired = DesiredRepository(installation.settings.desired)
     desired.ensure()
@@ -52,7 +57,7 @@ def commit(installation: Installation, image: str, outcome: str = "succeeded") -
         environment="production",
         target="kubernetes",
         deployment=Deployment(actor="tester"),
-        services={"api": Service(kind="web", release="api", revision="abc", image=image)},
+        services={"api": Service(kind=kind, release="api", revision="abc", image=image)},
     )
     head = desired.commit(document, expected=desired.newest("shop", "production"))
     desired.record_outcome(head, outcome)
@@ -90,6 +95,21 @@ def test_old_images_are_deleted_but_not_what_is_deployed(shop: Stack, tmp_path: 
         found = server.manifest(repository, digest)
         assert (found is None) == (number in (2, 4)), number
     assert all(each["keep"] for each in prune(shop).values())
+
+
+@pytest.mark.parametrize(("kind", "kept"), [("static", True), ("web", False)])
+def test_image_whose_hashed_files_are_served_is_kept(
+    shop: Stack, tmp_path: Path, kind: ServiceKind, kept: bool
+) -> None:
+    repository = f"{tmp_path.name}/api"
+    digests = [push(shop.server, repository, f"v{day}", day) for day in range(1, 13)]
+    for number in (0, *([10, 11] * 6)):
+        image = f"{shop.server.host}/{repository}@{digests[number]}"
+        commit(shop.installation, image, kind=kind)
+    found = prune(shop, "--dry-run")
+    assert [d for d in digests[:3] if found[d]["keep"]] == [*digests[:kept], digests[2]]
+    if kept:
+        assert found[digests[0]]["reason"] == "its hashed files are served in shop/production"
 
 
 def test_image_of_the_past_without_a_tag_is_found_and_deleted(shop: Stack, tmp_path: Path) -> None:
