@@ -269,8 +269,8 @@ def builder(request: pytest.FixtureRequest, stack: Stack, tmp_path: Path) -> Ite
         "BUILDAH_ISOLATION": "chroot",  # Root may lack CAP_SYS_RESOURCE in a test.
     }
     yield name
-    storage = tmp_path / "g/overlay"  # Podman mounts it, and leaves it mounted.
-    if storage.is_mount():
+    storage = f"{tmp_path}/g/overlay"  # Podman leaves it mounted.
+    if f" {storage} " in Path("/proc/mounts").read_text():
         subprocess.run(["umount", storage], check=True)
 
 
