@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
 from lapwing.errors import DeploymentFailed, KindMissingError, QuotaError, UnmanagedObjectError
-from lapwing.kubernetes import apply, wait
+from lapwing.kubernetes import Report, apply, wait
 from lapwing.kubernetes.apply import ApplyResult
 from lapwing.kubernetes.applyset import Scope
 from lapwing.kubernetes.client import ApiClient
@@ -21,12 +22,18 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 LIMITS = WaitLimits(deadline=180.0, patience=2.0)
 
 
-def put(api: ApiClient, scope: Scope, *things: dict[str, Any], commit: str = "c1") -> ApplyResult:
+def put(
+    api: ApiClient,
+    scope: Scope,
+    *things: dict[str, Any],
+    commit: str = "c1",
+    report: Report = lambda _: None,
+) -> ApplyResult:
     def ready(references: Sequence[Reference]) -> None:
         wait.wait_until_ready(api, references, limits=LIMITS)
 
     everything = [objects.namespace(scope), *things]
-    return apply.apply_objects(api, scope, everything, commit=commit, wait=ready)
+    return apply.apply_objects(api, scope, everything, commit=commit, wait=ready, report=report)
 
 
 def test_apply_waits_until_ready_and_is_idempotent(api: ApiClient, scope: Scope) -> None:
@@ -41,6 +48,35 @@ def test_apply_waits_until_ready_and_is_idempotent(api: ApiClient, scope: Scope)
         "Namespace", "ConfigMap", "Deployment", "StatefulSet", "Job",
     }  # fmt: skip
     assert put(api, scope, *things).changed == []
+
+
+def test_namespace_that_is_being_deleted_is_created_again(
+    api: ApiClient, cluster: Cluster, scope: Scope
+) -> None:
+    things = [objects.config(scope, A="1"), objects.job(scope, "migrate-1", "shop/api:v1")]
+    first = put(api, scope, *things)
+    path = f"/api/v1/namespaces/{scope.namespace}"
+    held = {"metadata": {"finalizers": ["shop.example/backup"]}}
+    merge = "application/merge-patch+json"
+    cluster.call("PATCH", f"{path}/configmaps/settings", held, merge)
+    cluster.call("DELETE", path)
+    planned = apply.dry_run(api, scope, [objects.namespace(scope), *things])
+    assert set(planned.values()) == {"create"}
+
+    reported: list[str] = []
+
+    def release() -> None:
+        wait_until(lambda: bool(reported), "the deployment waits")
+        cluster.call(
+            "PATCH", f"{path}/configmaps/settings", {"metadata": {"finalizers": None}}, merge
+        )
+
+    with ThreadPoolExecutor(1) as background:
+        done = background.submit(release)
+        second = put(api, scope, *things, report=reported.append)
+        done.result()
+    assert set(second.changed) == set(first.changed)
+    assert f"waiting until Namespace {scope.namespace} is deleted" in reported
 
 
 def test_prune_keeps_data_and_unmanaged_objects(

@@ -272,7 +272,7 @@ def test_open_reports_what_cannot_be_opened(stack: Stack) -> None:
     assert f"{stack.scope.stack} has no edge in the cluster" in nothing.stderr
     assert "Add `--service NAME` to forward to a service." in nothing.stderr
     nobody = stack.call("open", "--service", "nobody")
-    assert nobody.returncode == 2
+    assert nobody.returncode == 1
     assert "nobody has no pod in" in nobody.stderr
     with socket.create_server(("127.0.0.1", stack.port)), echo() as real:
         all_take(stack.cluster, stack.scope.namespace, {3000: real})

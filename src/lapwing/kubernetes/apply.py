@@ -16,13 +16,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from lapwing.errors import KindMissingError, UnmanagedObjectError
+from lapwing.errors import ClusterError, KindMissingError, UnmanagedObjectError
 from lapwing.kubernetes import Report, applyset, health, volumes
 from lapwing.kubernetes.api_errors import FieldConflictError
 from lapwing.kubernetes.applyset import Scope
 from lapwing.kubernetes.client import FIELD_MANAGER, ApiClient
 from lapwing.kubernetes.health import Health
-from lapwing.kubernetes.objects import Object, Reference
+from lapwing.kubernetes.objects import Object, Reference, is_terminating
 from lapwing.kubernetes.prune import prune
 from lapwing.kubernetes.waves import CLUSTER_WIDE_SHARED, FIRST_WAVE, group_by_wave, wave_of
 
@@ -42,7 +42,8 @@ CONTROLLERS = frozenset(
     }
 )
 """Field managers whose values take precedence over those of the manifests."""
-JOB_DELETION_TIMEOUT_S = 60.0
+DELETION_TIMEOUT_S = 300.0
+"""Seconds that an object may take to be deleted before it is created again."""
 
 
 @dataclass(slots=True)
@@ -94,6 +95,10 @@ def apply_objects(
     wanted_objects = [scope.with_labels(t) for t in things]
     wanted = {Reference.of(t) for t in wanted_objects}
     live = check_objects(api, scope, wanted_objects)
+    if terminating := [thing for thing in live.values() if is_terminating(thing)]:
+        for thing in terminating:
+            _wait_for_deletion(api, thing, report)
+        live = check_objects(api, scope, wanted_objects)  # With a namespace, what it held is gone.
     before = applyset.references(api.get(scope.applyset))
     result = ApplyResult()
     extended = False
@@ -206,14 +211,17 @@ def dry_run(api: ApiClient, scope: Scope, things: Sequence[Object]) -> dict[Refe
     Raises as `apply_objects`.
     """
     wanted = [scope.with_labels(t) for t in things]
-    live = check_objects(api, scope, wanted)
+    found = check_objects(api, scope, wanted)
+    live = {reference: thing for reference, thing in found.items() if not is_terminating(thing)}
     actions: dict[Reference, str] = {}
-    namespace = Reference("v1", "Namespace", "", scope.namespace)
+    namespace = api.get(Reference("v1", "Namespace", "", scope.namespace))
+    if namespace is not None and is_terminating(namespace):
+        namespace, live = None, {}  # What it holds is deleted with it.
     for thing in wanted:
         reference = Reference.of(thing)
         if reference not in live:
             actions[reference] = "create"
-            if api.get(namespace) is not None:
+            if namespace is not None:
                 api.apply(thing, dry_run=True)
             continue
         if thing["kind"] == "StatefulSet" and volumes.check(api, thing, live[reference]):
@@ -229,21 +237,35 @@ def _prepare(api: ApiClient, thing: Object, live: Object | None, report: Report)
     """Delete what cannot be changed in place, and return what exists then."""
     if live is not None and thing["kind"] == "StatefulSet":
         return None if volumes.grow(api, thing, live, report) else live
-    return _without_failed_job(api, live)
+    return _without_failed_job(api, live, report)
 
 
-def _without_failed_job(api: ApiClient, live: Object | None) -> Object | None:
+def _without_failed_job(api: ApiClient, live: Object | None, report: Report) -> Object | None:
     """Delete a Job that has failed, so that it runs again; any other object is returned."""
     if live is None or live["kind"] != "Job" or health.judge(live).state != "failed":
         return live
-    reference, uid = Reference.of(live), live["metadata"]["uid"]
-    api.delete(reference, uid=uid)
-    until = time.monotonic() + JOB_DELETION_TIMEOUT_S
-    while (found := api.get(reference)) is not None and time.monotonic() < until:
-        if found["metadata"]["uid"] != uid:
-            break
-        time.sleep(0.1)
+    api.delete(Reference.of(live), uid=live["metadata"]["uid"])
+    _wait_for_deletion(api, live, report)
     return None
+
+
+def _wait_for_deletion(api: ApiClient, thing: Object, report: Report) -> None:
+    """Wait until an object that is being deleted is gone. Raises ClusterError on a timeout."""
+    reference, until, reported = Reference.of(thing), time.monotonic() + DELETION_TIMEOUT_S, False
+    place = f" -n {reference.namespace}" if reference.namespace else ""
+    while (found := api.get(reference)) is not None:
+        if found["metadata"]["uid"] != thing["metadata"]["uid"]:
+            return
+        if time.monotonic() > until:
+            raise ClusterError(
+                f"{reference} is still being deleted after {DELETION_TIMEOUT_S:.0f} s.",
+                hint=f"`kubectl get {reference.kind.lower()} {reference.name}{place} -o yaml` "
+                "shows what the deletion waits for: finalizers, the conditions of a namespace.",
+            )
+        if not reported:
+            report(f"waiting until {reference} is deleted")
+            reported = True
+        time.sleep(0.1)
 
 
 def _service_accounts(wave: Iterable[Object], live: Mapping[Reference, Object]) -> list[Reference]:

@@ -103,10 +103,22 @@ def _rollout(thing: Object) -> Health:
         if not status.get("pauseConditions") and not spec.get("paused"):
             return Health("progressing", "resuming", ready, wanted)
         return Health("held", message, ready, wanted)
+    if phase == "Degraded" and _is_switching_back(status):
+        return Health("progressing", "returning traffic to the previous release", ready, wanted)
     if phase == "Degraded":
         is_early = message.startswith("InvalidSpec")
         return Health("failed", _failed_analysis(status) or message, ready, wanted, is_early)
     return Health("progressing", message, ready, wanted)
+
+
+def _is_switching_back(status: Mapping[str, Any]) -> bool:
+    """Return whether an aborted release still has the traffic.
+
+    The controller marks a Rollout as aborted first and switches the Service then.
+    """
+    stable = status.get("stableRS")
+    active = (status.get("blueGreen") or {}).get("activeSelector")
+    return bool(status.get("abort") and stable and active and active != stable)
 
 
 def _failed_analysis(status: Mapping[str, Any]) -> str:

@@ -45,6 +45,29 @@ def rollout(**status: Any) -> dict[str, Any]:
             "failed",
             "the smoke tests did not pass: x",
         ),
+        (
+            {
+                "phase": "Degraded",
+                "abort": True,
+                "stableRS": "old",
+                "blueGreen": {"activeSelector": "new"},
+            },
+            "progressing",
+            "returning traffic",
+        ),
+        (
+            {
+                "phase": "Degraded",
+                "abort": True,
+                "stableRS": "old",
+                "blueGreen": {
+                    "activeSelector": "old",
+                    "postPromotionAnalysisRunStatus": {"status": "Failed"},
+                },
+            },
+            "failed",
+            "the analysis of live traffic did not pass",
+        ),
         ({}, "progressing", ""),
     ],
 )
