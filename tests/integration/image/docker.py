@@ -164,14 +164,19 @@ def python_files() -> dict[str, Path]:
     return files
 
 
-def write_base(path: Path, files: dict[str, Path], programs: Iterable[str]) -> None:
-    """Write an archive with files, programs of this machine, and the libraries they need."""
+def write_base(
+    path: Path, files: dict[str, Path], programs: Iterable[str], users: Iterable[str] = ()
+) -> None:
+    """Write an archive with files, programs of this machine, and the libraries they need.
+
+    `users` are further programs that will use libraries of the archive.
+    """
     for program in programs:
         place = shutil.which(program)
         assert place is not None, program
         files[f"usr/local/bin/{program}"] = Path(place).resolve()
     compiled = [p for p in files.values() if p.suffix == ".so" or os.access(p, os.X_OK)]
-    ldd = ["ldd", *map(str, compiled)]
+    ldd = ["ldd", *map(str, compiled), *users]
     listed = subprocess.run(ldd, capture_output=True, text=True, check=False)
     for word in listed.stdout.split():
         if word.startswith("/") and not word.endswith(":"):

