@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import io
 import json
 import signal
@@ -14,6 +15,7 @@ import pytest
 
 from tests.deployed import until
 from tests.installation import LAPWING
+from tests.registries import digest_of
 
 from .conftest import Stack
 
@@ -156,7 +158,7 @@ def archive(files: dict[str, object]) -> bytes:
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w") as made:
         for name, content in files.items():
-            data = json.dumps(content).encode()
+            data = content if isinstance(content, bytes) else json.dumps(content).encode()
             member = tarfile.TarInfo(name)
             member.size = len(data)
             made.addfile(member, io.BytesIO(data))
@@ -185,6 +187,7 @@ def install_engine(stack: Stack, saved: bytes, identity: str | None = "sha256:1"
         archive({"manifest.json": [{**ENTRY, "Layers": []}], "config.json": CONFIG}),
         archive({"manifest.json": [ENTRY], "config.json": CONFIG, "layer.tar": 1}),
         archive({"manifest.json": [ENTRY], "config.json": CONFIG, "layer.tar": "a" * 9999})[:3000],
+        archive({"manifest.json": [ENTRY], "config.json": CONFIG, "layer.tar": b"\x1f\x8b\x08bad"}),
     ],
 )
 def test_damaged_archive_of_the_engine_is_an_error(engine: Stack, saved: bytes) -> None:
@@ -192,6 +195,25 @@ def test_damaged_archive_of_the_engine_is_an_error(engine: Stack, saved: bytes) 
     write(engine, "FROM scratch\n")
     assert "api: The archive that the engine saved is damaged: " in engine.fail()
     assert not list((engine.installation.home / "images").glob("engine-*"))
+
+
+def test_layers_may_be_compressed_in_the_archive(engine: Stack) -> None:
+    """Docker's containerd image store, the default of Docker 29, saves the compressed layers."""
+    layer = archive({"file": "content"})
+    config = {**CONFIG, "rootfs": {"type": "layers", "diff_ids": [digest_of(layer)] * 2}}
+    entry = {"Config": "config.json", "RepoTags": None, "Layers": ["packed", "plain"]}
+    files = {"manifest.json": [entry], "config.json": config}
+    saved = archive({**files, "packed": gzip.compress(layer), "plain": layer})
+    install_engine(engine, saved)
+    write(engine, "FROM scratch\n")
+    registry = f"{engine.server.host}/packed"
+    digest = engine.build("--push", "--registry", registry)["api"]["digest"]
+    manifest = engine.server.manifest("packed/api", digest)
+    assert manifest is not None
+    for described in manifest["layers"]:
+        blob = engine.server.blob("packed/api", described["digest"])
+        assert blob is not None
+        assert gzip.decompress(blob) == layer
 
 
 def test_engine_without_an_image_id_is_an_error(engine: Stack) -> None:

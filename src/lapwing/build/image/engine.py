@@ -9,16 +9,18 @@ the registry has is not sent again. Whether its digest is reproducible depends o
 from __future__ import annotations
 
 import contextlib
+import gzip
 import json
 import re
 import shutil
 import tarfile
 import tempfile
 import time
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 from lapwing.build.builder import name_service
 from lapwing.build.command import BuildLog, environment, open_log, run
@@ -276,6 +278,8 @@ def _read(
             ]
     except (
         tarfile.TarError,
+        gzip.BadGzipFile,
+        zlib.error,
         EOFError,
         ValueError,
         LookupError,
@@ -297,13 +301,20 @@ def _read(
 
 def _compress(archive: tarfile.TarFile, name: str, diff_id: str, settings: Settings) -> Layer:
     def write(made: Path) -> image_layers.Record:
-        with made.open("wb") as file:
-            record = image_layers.compress(_member(archive, name), file)
+        with made.open("wb") as file, _unpacked(_member(archive, name)) as layer:
+            record = image_layers.compress(layer, file)
         if record.diff_id != diff_id:
             raise ValueError(f"layer {diff_id} has other content")
         return record
 
     return image_layers.kept(settings, "engine", [diff_id], write)
+
+
+def _unpacked(member: IO[bytes]) -> IO[bytes]:
+    """Return a layer without compression: Docker's containerd image store saves it with gzip."""
+    is_packed = member.read(2) == b"\x1f\x8b"
+    member.seek(0)
+    return cast("IO[bytes]", gzip.GzipFile(fileobj=member)) if is_packed else member
 
 
 def _content(archive: tarfile.TarFile, name: str) -> bytes:
