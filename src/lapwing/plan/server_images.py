@@ -22,7 +22,9 @@ class ServerImage:
     """The official image of a kind of database.
 
     `user` is its numeric user, `data` the folder of its data, `scratch` the other folders that it
-    writes to, `memory` what it gets by default.
+    writes to, `memory` what it gets by default. `sorting` is a folder in `data` for large temporary
+    files, if its server would write them to /tmp; an initialization ignores it, because its name
+    begins with a dot.
     """
 
     name: str
@@ -31,6 +33,7 @@ class ServerImage:
     data: str
     scratch: tuple[str, ...]
     memory: int
+    sorting: str | None = None
 
 
 IMAGES: dict[ResourceKind, ServerImage] = {
@@ -41,6 +44,7 @@ IMAGES: dict[ResourceKind, ServerImage] = {
         data="/var/lib/mysql",
         scratch=("/tmp", "/var/run/mysqld"),  # noqa: S108
         memory=1024 * _MIB,
+        sorting="/var/lib/mysql/.tmp",
     ),
     "redis": ServerImage(
         name="redis",

@@ -64,6 +64,14 @@ def test_database_is_created_with_settings_for_its_memory(shop: Shop) -> None:
     assert shop.ask("SELECT @@innodb_buffer_pool_size, @@max_connections") == f"{256 * 2**20}\t64"
 
 
+def test_files_of_large_sorts_are_on_the_disk(shop: Shop, docker: Docker) -> None:
+    """ALTER TABLE fails if they do not fit in /tmp, which has 256 MiB of memory."""
+    folder = shop.ask("SELECT @@tmpdir")
+    shown = docker("exec", shop.container, "/bin/busybox", "df", "-P", "/tmp", folder)
+    systems = [line.split()[0] for line in shown.splitlines()[1:]]
+    assert [system == "tmpfs" for system in systems] == [True, False]
+
+
 def test_passwords_are_only_in_private_files(shop: Shop, docker: Docker) -> None:
     secrets = shop.where.home / "data/shop/local/db/secrets"
     inspected = docker("inspect", shop.container)

@@ -56,7 +56,8 @@ def _mysql(memory: int) -> tuple[str, ...]:
     pool, connections = memory // 2, max(20, memory // (8 * _MIB))
     sizes = (f"--innodb-buffer-pool-size={pool}", f"--max-connections={connections}")
     # Without a name server, each connection would wait until the search for a name has timed out.
-    return ("mysqld", *sizes, "--skip-name-resolve")
+    # ALTER TABLE sorts a whole table in files, which have to fit: on the disk, not in /tmp.
+    return ("mysqld", *sizes, "--skip-name-resolve", f"--tmpdir={IMAGES['mysql'].sorting}")
 
 
 def _postgres(memory: int) -> tuple[str, ...]:
@@ -165,8 +166,12 @@ def prepare(
         files[f"{SECRETS}/{name}"] = folder / "secrets" / name
         write_atomic(folder / "secrets" / name, text.format(**filled).encode())
     data = folder / "data"
-    data.mkdir(mode=0o700, exist_ok=True)
-    for place in (data, *files.values()):
+    folders = [data]
+    if official.sorting is not None:
+        folders.append(data / Path(official.sorting).relative_to(official.data))
+    for place in folders:
+        place.mkdir(mode=0o700, exist_ok=True)
+    for place in (*folders, *files.values()):
         volumes.change_owner(place, user, owner.service)
     environ = {name: text.format(**filled) for name, text in server.environ.items()}
     environ[MARK] = f"{settings.home}|{owner}"

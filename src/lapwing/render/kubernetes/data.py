@@ -35,7 +35,7 @@ FILE = "data.yaml"
 WAVE = 3
 DEFAULT_STORAGE_BYTES = 10 * 2**30
 """The size of a volume if the stack file does not state it."""
-_SORTING = f"{IMAGES['mysql'].data}/.tmp"
+_SORTING = IMAGES["mysql"].sorting
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ SERVERS: dict[ResourceKind, Server] = {
         reach='mysqladmin ping -h "$HOST" --silent',
         # A connection takes some MiB at most; 151 is MySQL's default. A binary log is only for
         # replication and point-in-time recovery: 3 days. ALTER TABLE sorts a whole table in files,
-        # which have to fit: on the volume, in a folder that an initialization ignores.
+        # which have to fit: on the volume.
         start="connections=$((MEMORY / 8388608))\n"
         f"mkdir -p {_SORTING}\n"
         "exec docker-entrypoint.sh mysqld"
