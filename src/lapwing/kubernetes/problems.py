@@ -1,16 +1,17 @@
 """What keeps pods from running, with a hint for each problem.
 
 A controller reports only "3 of 5 ready"; the reason is in the status of the pods and, where there
-are no pods at all, in events of the ReplicaSet. Some problems are transient (a first pull that
-times out), so each says whether waiting may help.
+are no pods at all, in events of the ReplicaSet. Why a volume is not ready is only in events of its
+claim or of the pod. Some problems are transient (a first pull that times out), so each says whether
+waiting may help.
 
-Source: Kubernetes documentation, "Pod Lifecycle", "Images", and the reasons that the kubelet sets
-on waiting containers.
+Sources: Kubernetes documentation, "Pod Lifecycle", "Images", and the reasons that the kubelet sets
+on waiting containers; of events, pkg/controller/volume/events and pkg/kubelet/events.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,13 @@ from lapwing.kubernetes.objects import Object, is_terminating
 
 PULL_REASONS = ("ImagePullBackOff", "ErrImagePull", "InvalidImageName", "ErrImageNeverPull")
 START_REASONS = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError")
+VOLUME_REASONS = {
+    "ProvisioningFailed": "volume {name} is not provisioned",
+    "FailedBinding": "volume {name} is not provisioned",
+    "FailedAttachVolume": "a volume of pod {name} cannot be attached",
+    "FailedMount": "a volume of pod {name} cannot be mounted",
+}
+"""The reasons of events about volumes that are not ready, in words."""
 CRASH_LOOP_RESTARTS = 3
 """Restarts after which a container that is not ready is in a crash loop, whatever its reason."""
 
@@ -47,14 +55,77 @@ def of_pods(pods: Iterable[Object]) -> list[Problem]:
     return sorted(found.values(), key=lambda p: not p.final)
 
 
-def of_events(events: Iterable[Object]) -> list[Problem]:
-    """Return the problems that controllers report in events: rejected pods, exceeded quotas."""
-    found: dict[str, Problem] = {}
+def of_events(events: Iterable[Object], workloads: Iterable[str]) -> list[Problem]:
+    """Return the problems that controllers report in events: rejected pods, exceeded quotas.
+
+    The events are about workloads with these names, or about ReplicaSets that are named after them.
+    """
+    names, found = tuple(workloads), dict[str, Problem]()
     for event in events:
-        if event.get("type") == "Warning" and event.get("reason") == "FailedCreate":
+        about = str(event["involvedObject"].get("name", ""))
+        if event.get("reason") == "FailedCreate" and about.startswith(names):
             problem = of_rejection(str(event.get("message", "")))
             found.setdefault(problem.hint or problem.text, problem)
     return list(found.values())
+
+
+def of_volumes(
+    pods: Iterable[Object], claims: Iterable[Object], events: Iterable[Object]
+) -> list[Problem]:
+    """Return why pods of a namespace wait for a volume.
+
+    What an event reports may be solved: an earlier one of a claim that is bound, or of a pod that
+    has a newer event.
+    """
+    waiting = [p for p in pods if not _has_started(p)]
+    used = {name for pod in waiting for name in _claims_of(pod)}
+    unbound = (c for c in claims if (c.get("status") or {}).get("phase") != "Bound")
+    wanted = {p["metadata"]["uid"]: p for p in waiting}
+    wanted |= {c["metadata"]["uid"]: c for c in unbound if c["metadata"]["name"] in used}
+    newest: dict[str, Object] = {}
+    for event in sorted(events, key=_time):
+        about = event["involvedObject"]
+        # The events of a claim that its volume is being provisioned alternate with the reason.
+        if about.get("kind") == "Pod" or event.get("reason") in VOLUME_REASONS:
+            newest[str(about.get("uid"))] = event
+    return [
+        _of_volume(newest[uid])
+        for uid in wanted
+        if uid in newest and newest[uid].get("reason") in VOLUME_REASONS
+    ]
+
+
+def _of_volume(event: Object) -> Problem:
+    about, message = event["involvedObject"], " ".join(str(event.get("message", "")).split())
+    text = VOLUME_REASONS[event["reason"]].format(name=about["name"])
+    hint = "Check its storage class, or the default one, with `kubectl get storageclass`."
+    is_claim = about.get("kind") == "PersistentVolumeClaim"
+    return Problem(f"{text}: {message.rstrip('.')}", hint if is_claim else None)
+
+
+def _has_started(pod: Object) -> bool:
+    """Return whether a container of a pod has run, for which all volumes have to be mounted."""
+    status = pod.get("status") or {}
+    every = (
+        *(status.get("initContainerStatuses") or ()),
+        *(status.get("containerStatuses") or ()),
+    )
+    has_run = any(c.get("restartCount") or "waiting" not in (c.get("state") or {}) for c in every)
+    return has_run or is_terminating(pod)
+
+
+def _claims_of(pod: Object) -> Iterator[str]:
+    for volume in pod["spec"].get("volumes") or ():
+        if "persistentVolumeClaim" in volume:
+            yield str(volume["persistentVolumeClaim"]["claimName"])
+        elif "ephemeral" in volume:
+            yield f"{pod['metadata']['name']}-{volume['name']}"
+
+
+def _time(event: Object) -> str:
+    series = event.get("series") or {}
+    last = event.get("lastTimestamp") or series.get("lastObservedTime") or event.get("eventTime")
+    return str(last or event["metadata"].get("creationTimestamp"))
 
 
 def of_rejection(message: str) -> Problem:
@@ -136,5 +207,7 @@ def _unscheduled(status: Mapping[str, Any]) -> list[Problem]:
             if "PersistentVolumeClaim" in text:
                 hint = "Its volume is not provisioned: check for a default StorageClass with "
                 hint += "`kubectl get storageclass`."
+            elif 'persistentvolumeclaim "' in text and "not found" in text:
+                hint = "Create the claim in the namespace of the environment."
             return [Problem(text, hint)]
     return []

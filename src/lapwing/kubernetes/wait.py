@@ -97,7 +97,9 @@ class _ReadinessCheck:
         """Return what is not ready yet, None if all is. Raises DeploymentFailed."""
         api = self._api
         if self._past is None:
-            self._past = frozenset(_version(e) for e in _warnings(api, self._references))
+            spaces = _namespaces(self._references)
+            events = (e for space in spaces for e in api.list("v1", "Event", space))
+            self._past = frozenset(map(_version, events))
         self.states = states = read_health(api, self._references)
         final = {r: h for r, h in states.items() if h.state == "failed" and not h.may_pass}
         if final:
@@ -156,9 +158,14 @@ def find_problems(
     wanted = list(references)
     found: list[Problem] = []
     for namespace in _namespaces(wanted):
-        found += problems.of_pods(_pods(api, namespace, wanted))
-    events = [e for e in _warnings(api, wanted) if _version(e) not in past]
-    return found + problems.of_events(events)
+        pods, events = _pods(api, namespace, wanted), api.list("v1", "Event", namespace)
+        if any(e.get("reason") in problems.VOLUME_REASONS for e in events):
+            claims = api.list("v1", "PersistentVolumeClaim", namespace)
+            found += problems.of_volumes(pods, claims, events)
+        found += problems.of_pods(pods)
+        newer = (e for e in events if _version(e) not in past)
+        found += problems.of_events(newer, [r.name for r in wanted])
+    return sorted(found, key=lambda p: not p.final)
 
 
 def not_ready_error(
@@ -209,17 +216,6 @@ def _pods(api: ApiClient, namespace: str, references: Iterable[Reference]) -> li
 
 def _owners(thing: Object) -> set[tuple[str, str]]:
     return {(o["kind"], o["name"]) for o in thing["metadata"].get("ownerReferences") or ()}
-
-
-def _warnings(api: ApiClient, references: Iterable[Reference]) -> list[Object]:
-    """List the events about these objects, and about ReplicaSets that are named after them."""
-    wanted = list(references)
-    found: list[Object] = []
-    for namespace in _namespaces(wanted):
-        names = tuple(r.name for r in wanted if r.namespace == namespace)
-        listed = api.list("v1", "Event", namespace)
-        found += [e for e in listed if str(e["involvedObject"].get("name", "")).startswith(names)]
-    return found
 
 
 def _version(event: Object) -> str:

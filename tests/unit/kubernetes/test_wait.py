@@ -141,6 +141,116 @@ def test_failure_and_deadline_name_the_objects_and_the_reason() -> None:
         wait.wait_until_ready(pending, [JOB], limits=WaitLimits(deadline=-1.0))
 
 
+class Waiting:
+    """A cluster with a workload whose pod has not started, its claim, and events about both."""
+
+    def __init__(self, kind: str, phase: str, *events: tuple[str, str, str]) -> None:
+        """Each event is the kind of its object, its reason and its message; the last is newest."""
+        name = "shop-db-0" if kind == "StatefulSet" else "shop-db-7kx2p"
+        spec = {"replicas": 1} if kind == "StatefulSet" else {}
+        workload = {"name": "shop-db", "namespace": "shop", "generation": 1}
+        status = {"observedGeneration": 1}
+        self.workload = {"kind": kind, "metadata": workload, "spec": spec, "status": status}
+        owner = {"kind": kind, "name": "shop-db"}
+        metadata = {"name": name, "uid": "pod", "ownerReferences": [owner]}
+        volumes = [{"name": "data", "persistentVolumeClaim": {"claimName": "data-shop-db-0"}}]
+        creating = {"name": "db", "state": {"waiting": {"reason": "ContainerCreating"}}}
+        self.objects = {
+            "Pod": [
+                {
+                    "metadata": metadata,
+                    "spec": {"volumes": volumes},
+                    "status": {"phase": "Pending", "containerStatuses": [creating]},
+                }
+            ],
+            "PersistentVolumeClaim": [
+                {"metadata": {"name": "data-shop-db-0", "uid": "claim"}, "status": {"phase": phase}}
+            ],
+            "Event": [
+                {
+                    "metadata": {"resourceVersion": str(number)},
+                    "involvedObject": {
+                        "kind": about,
+                        "name": name if about == "Pod" else "data-shop-db-0",
+                        "uid": "pod" if about == "Pod" else "claim",
+                    },
+                    "lastTimestamp": f"2026-01-01T00:00:{number:02}Z",
+                    "type": "Normal" if reason == "FailedBinding" else "Warning",
+                    "reason": reason,
+                    "message": message,
+                }
+                for number, (about, reason, message) in enumerate(events)
+            ],
+        }
+
+    def get(self, _: Reference) -> dict[str, Any]:
+        return self.workload
+
+    def list(self, _: str, kind: str, *__: str) -> list[dict[str, Any]]:
+        return self.objects.get(kind, [])
+
+
+def waited_for(cluster: Waiting) -> tuple[str, DeploymentFailed]:
+    """The error at the deadline, and the line of progress before."""
+    api, reported = cast(ApiClient, cluster), list[str]()
+    references = [Reference("apps/v1", cluster.workload["kind"], "shop", "shop-db")]
+    with pytest.raises(DeploymentFailed) as failed:
+        wait.wait_until_ready(api, references, limits=WaitLimits(deadline=-1.0))
+
+    def report(text: str) -> None:
+        reported.append(text)
+        cluster.workload["kind"] = "ConfigMap"  # It is ready.
+
+    wait.wait_until_ready(api, references, limits=WaitLimits(), report=report)
+    return reported[0], failed.value
+
+
+CLAIM, NO_CLASS = "PersistentVolumeClaim", 'storageclass.storage.k8s.io "fast" not found'
+UNBOUND = "no persistent volumes available for this claim and no storage class is set"
+NO_SECRET = 'MountVolume.SetUp failed for volume "tls" : secret "tls" not found'
+
+
+@pytest.mark.parametrize("kind", ["Job", "StatefulSet"])
+@pytest.mark.parametrize(
+    ("events", "reason"),
+    [
+        (
+            [(CLAIM, "ProvisioningFailed", NO_CLASS), (CLAIM, "ExternalProvisioning", "waiting")],
+            f"volume data-shop-db-0 is not provisioned: {NO_CLASS}",
+        ),
+        (
+            [(CLAIM, "FailedBinding", UNBOUND)],
+            f"volume data-shop-db-0 is not provisioned: {UNBOUND}",
+        ),
+        ([("Pod", "Scheduled", "assigned"), ("Pod", "FailedMount", NO_SECRET)], NO_SECRET),
+        ([("Pod", "FailedAttachVolume", "Multi-Attach error")], "Multi-Attach error"),
+    ],
+)
+def test_reason_of_a_volume_that_is_not_ready_is_reported(
+    kind: str, events: list[tuple[str, str, str]], reason: str
+) -> None:
+    line, error = waited_for(Waiting(kind, "Pending", *events))
+    assert reason in line
+    assert reason in error.message
+    if events[0][0] == CLAIM:
+        assert "kubectl get storageclass" in str(error.hint)
+
+
+@pytest.mark.parametrize(
+    ("phase", "events"),
+    [
+        ("Bound", [(CLAIM, "ProvisioningFailed", NO_CLASS)]),
+        ("Bound", [("Pod", "FailedMount", NO_SECRET), ("Pod", "Pulling", "pulling the image")]),
+    ],
+)
+def test_solved_problem_of_a_volume_is_not_reported(
+    phase: str, events: list[tuple[str, str, str]]
+) -> None:
+    line, error = waited_for(Waiting("StatefulSet", phase, *events))
+    assert line == "shop-db: 0 of 1 pods ready"
+    assert "not found" not in error.message
+
+
 @pytest.mark.parametrize(
     ("replicas", "state"), [(0, "failed"), (1, "progressing"), (2, "ready"), (3, "ready")]
 )
