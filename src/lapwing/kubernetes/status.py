@@ -187,10 +187,9 @@ def _slot(replica_set: Object, pods: Sequence[Object], now: float) -> SlotStatus
 
 
 def _resource(workload: Object, state: Health) -> ResourceStatus:
-    kind = image_of(workload).rpartition("/")[2].partition(":")[0].partition("@")[0]
     return ResourceStatus(
         name=service_name(workload),
-        kind={"mongo": "mongodb"}.get(kind, kind),
+        kind=label(workload, COMPONENT),
         provider="cluster",
         running=state.ready > 0 and state.wanted > 0,
     )

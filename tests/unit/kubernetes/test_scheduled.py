@@ -1,4 +1,4 @@
-"""The status of a CronJob."""
+"""The status of a CronJob and of a database."""
 
 from __future__ import annotations
 
@@ -47,3 +47,15 @@ def test_last_run_of_a_scheduled_job(succeeded: str | None, outcome: str) -> Non
 def test_run_of_a_scheduled_job_in_progress() -> None:
     found = schedule(lastScheduleTime="2026-05-05T11:59:00Z", active=[{"name": "shop-digest-1"}])
     assert (found.running_since, found.last) == (NOON - 60, None)
+
+
+def test_kind_of_a_database_with_an_image_of_another_name() -> None:
+    labels = {"app.kubernetes.io/name": "db", "app.kubernetes.io/component": "mysql"}
+    template = {"spec": {"containers": [{"image": "registry.example/mirror/percona-server:8.4"}]}}
+    database = {
+        "kind": "StatefulSet",
+        "metadata": {"name": "shop-db", "labels": labels, "generation": 1},
+        "spec": {"replicas": 1, "template": template},
+    }
+    found = status("shop", "kind", "", EnvironmentObjects(workloads=[database]), NOON)
+    assert [(r.name, r.kind) for r in found.resources] == [("db", "mysql")]
