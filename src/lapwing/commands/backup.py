@@ -42,6 +42,7 @@ from lapwing.system import interrupts
 from lapwing.system.files import remove_tree
 from lapwing.system.process import bound_to_caller
 from lapwing.system.sanitize import escape_name
+from lapwing.targets import machine_migrations
 from lapwing.targets.base import DeployResult, Silent
 from lapwing.targets.machine import MachineTarget
 from lapwing.targets.machine_backups import interrupted_restore
@@ -116,6 +117,7 @@ def restore(
     Raises BackupError if nothing was changed, or LapwingError.
     """
     password_of(backups.settings, backups.document, part.name, part.login)
+    machine_migrations.check_restore(target.repository, target.ref, manifest, part.name)
     restores = Restores(backups)
     restores.check_server(part)
     with restores.locked():

@@ -12,17 +12,22 @@ the release whose migration was applied last, so the history shows which schema 
 Each step is a deployment like any other, so the agent completes or undoes it after a crash. After
 an interruption between two steps the same command continues: what is stopped stays stopped, and a
 job that succeeded does not run again.
+
+`restore` could bring a newer schema to an old release, too: the newest backup may be from before
+the return to that release.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
-from lapwing.desired.history import HISTORY_LENGTH, history
+from lapwing.agent.backup_manifest import Manifest
+from lapwing.desired.history import HISTORY_LENGTH, Entry, history
 from lapwing.desired.repository import DesiredRepository
 from lapwing.errors import LapwingError, StateError, UsageError
 from lapwing.plan import maintenance
@@ -182,6 +187,63 @@ def migrate(
             "revision, and run the same command."
         )
     return result
+
+
+def check_restore(
+    repository: DesiredRepository, ref: EnvironmentRef, backup: Manifest, database: str
+) -> None:
+    """Check that a backup has no newer schema than the deployed release. Raises UsageError."""
+    where = (ref.stack, ref.environment)
+    entries = history(repository, *where, HISTORY_LENGTH)
+    deployed = next((entry for entry in entries if entry.services), None)
+    since = list(itertools.dropwhile(lambda entry: entry.commit != backup.commit, entries))
+    then = repository.read(*where, backup.commit) if since else None
+    if then is None or deployed is None:
+        return
+    for name, job in then.services.items():
+        if not job.migrates or database != _database_of(then, job):
+            continue
+        now = _release(deployed, job.migrates)
+        own = _first_migration(entries, job.migrates, name, now) if now else None
+        order = [found for e in reversed(entries) if (found := _release(e, name))]
+        if own is None or order.index(job.release) <= order.index(own):
+            continue
+        if not _is_restored(since, name, job.release):
+            raise UsageError(
+                f"{database} of backup {backup.id} was migrated by release {job.release}, and "
+                f"{now} must not run with a newer schema.",
+                hint=f"Restore an older backup (`lapwing backup list -e {ref.environment}`), or "
+                f"first run `lapwing deploy -e {ref.environment} --allow-downtime` on the revision "
+                f"{job.revision}. Nothing was changed.",
+            )
+
+
+def _first_migration(entries: list[Entry], service: str, job: str, release: str) -> str | None:
+    """Return the migration with which a release of a service was first deployed."""
+    for entry in reversed(entries):
+        if entry.outcome == "succeeded" and _release(entry, service) == release:
+            return _release(entry, job)
+    return None
+
+
+def _is_restored(entries: list[Entry], job: str, release: str) -> bool:
+    """Return whether older data was restored since a migration, the last one in these entries.
+
+    Until the next migration the history does not show which schema it has.
+    """
+    same = itertools.takewhile(lambda entry: _release(entry, job) in (None, release), entries)
+    return any(entry.kind == "restore" for entry in same)
+
+
+def _database_of(document: Document, job: Service) -> str:
+    """Return the resource that a job migrates, as `stack.migrations.database_of` does."""
+    kinds = {name: document.resources[name].kind for name in job.needs}
+    return next((n for n, kind in kinds.items() if kind != "redis"), next(iter(kinds)))
+
+
+def _release(entry: Entry, service: str) -> str | None:
+    found = entry.services.get(service)
+    return found.release if found else None
 
 
 def _back_up(target: Environment, request: DeployRequest, wanted: PlannedChange) -> str:

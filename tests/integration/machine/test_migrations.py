@@ -203,13 +203,24 @@ def test_offline_migration_needs_consent_and_stops_every_server(devices: Devices
     back = where.run("rollback", status=2)
     assert "must not run with a newer schema" in back.stderr
     where.git("checkout", "-q", first)
-    older = where.run("deploy", status=2)
-    assert "must not run with a newer schema" in older.stderr
+    refused = where.run("deploy", status=2)
+    assert "must not run with a newer schema" in refused.stderr
     assert devices.answer() == "2 2 done-after-1 2"
 
-    where.run("restore", "store", "--yes", status=1)  # The new release does not start.
+    where.run("backup")
+    newer, older = (made["id"] for made in where.json("backup", "list"))
+    where.run("restore", "store", older, "--yes", status=1)  # The new release does not start.
     where.run("deploy", "--allow-downtime")
     assert devices.answer() == "1 1 done-after-1 1"
+
+    refused = where.run("restore", "store", newer, "--yes", status=2)
+    assert "must not run with a newer schema" in refused.stderr
+    assert devices.answer() == "1 1 done-after-1 1"
+    where.run("backup")
+    where.run("restore", "store", "--yes")
+    assert devices.answer() == "1 1 done-after-1 1"
+    one = "from store import ask; ask('SET', 'serving', 1)"  # The backup has its server, too.
+    where.run("run", "server", "--", "python", "-c", one)
     where.git("checkout", "-q", "main")
     where.run("deploy", "--allow-downtime")
     assert devices.answer() == "2 2 done-after-1 2"
