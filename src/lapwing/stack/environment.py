@@ -384,6 +384,12 @@ class Environment(StrictModel):
         "cluster of kind or minikube gets its images without one.",
         examples=["localhost:5001/team"],
     )
+    registry_mirror: NonEmpty | None = Field(
+        None,
+        description="The registry and folder from which a cluster pulls the images of Docker Hub "
+        "that Lapwing adds (Envoy, curl, rclone) and those of databases: a mirror or a cache.",
+        examples=["registry.example.com/docker-hub"],
+    )
     gateway: Annotated[
         Gateway | None, short_form("kind", Literal["gateway", "ingress"] | Gateway)
     ] = Field(

@@ -105,6 +105,17 @@ def parse(text: str, *, lower: bool = False, default_tag: str | None = LATEST) -
     return Reference(registry, repository, tag, digest or None)
 
 
+def mirrored(text: str, mirror: str | None) -> str:
+    """Return an image of Docker Hub as it is in a mirror, a registry and folder; others as is.
+
+    The mirror has the official images in `library/`, as Docker Hub has them.
+    """
+    reference = parse(text)
+    if mirror is None or reference.registry != HUB:
+        return text
+    return f"{mirror.rstrip('/')}/{str(reference).removeprefix(f'{HUB}/')}"
+
+
 def service_image(registry: str, service: str, default_tag: str | None = None) -> Reference:
     """Return the image of a service in a registry: `<registry>/<service>`, in lower case.
 

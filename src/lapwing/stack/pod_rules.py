@@ -1,4 +1,4 @@
-"""Rules about `pods` and `storage_class`: only on Kubernetes; what GKE Autopilot accepts.
+"""Rules about the settings of pods: only on Kubernetes; what GKE Autopilot accepts.
 
 `lapwing infra` makes Autopilot clusters, which choose their nodes: its admission webhook refuses
 pods that select nodes by a label that it does not know, unless they tolerate a taint with the same
@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from lapwing.stack.environment import Environment
 from lapwing.stack.model import Stack
 from lapwing.stack.pods import NodeTerm, Pods
+from lapwing.stack.release_rules import registry_violations
 from lapwing.stack.source import KeyPath, Violation
 
 REGIONS = tuple(
@@ -46,6 +47,15 @@ def check_pods(stack: Stack, environment: Environment) -> Iterator[Violation]:
     elif environment.cloud is not None:
         for at, pods in found:
             yield from _check_autopilot(pods, environment.pods, (*at, "pods"))
+
+
+def check_registry_mirror(_: Stack, environment: Environment) -> Iterator[Violation]:
+    """`registry_mirror` is for Kubernetes, and is a host and a folder."""
+    key = "registry_mirror"
+    if environment.registry_mirror is not None and environment.target == "machine":
+        hint = "On a machine, set `registry-mirrors` of Docker, or `image` of the resources."
+        yield Violation(f"`{key}` is only for `target: kubernetes`.", (key,), hint, key=True)
+    yield from registry_violations(environment.registry_mirror, key)
 
 
 def _settings(stack: Stack, environment: Environment) -> Iterator[tuple[KeyPath, Pods | None]]:

@@ -186,19 +186,19 @@ def check_registry(delivery: Delivery, _: object = None) -> Iterator[Violation]:
     yield from registry_violations(delivery.registry)
 
 
-def registry_violations(registry: str | None) -> Iterator[Violation]:
-    """Check a value of `registry`, of the file or of an environment."""
+def registry_violations(registry: str | None, key: str = "registry") -> Iterator[Violation]:
+    """Check a registry and folder, of the file or of an environment."""
     if registry is None:
         return
     try:
         found = parse(f"{registry.rstrip('/')}/image", default_tag=None)
         wrong = "@" in registry or not _names_host(registry)
     except ImageReferenceError as error:
-        yield Violation(error.message, ("registry",), error.hint)
+        yield Violation(error.message, (key,), error.hint)
         return
     if wrong or found.digest:
         hint = "Write it like `registry.example/team`."
-        yield Violation(f"Invalid registry: {registry!r}.", ("registry",), hint)
+        yield Violation(f"Invalid registry: {registry!r}.", (key,), hint)
 
 
 def check_mirrored_images(delivery: Delivery, _: object = None) -> Iterator[Violation]:

@@ -65,6 +65,7 @@ RULES: tuple[Rule, ...] = (
     environment_rules.check_repository,
     environment_rules.check_environment_registry,
     pod_rules.check_pods,
+    pod_rules.check_registry_mirror,
     *managed_rules.RULES,
     environment_rules.check_database_images,
     environment_rules.check_database_names,

@@ -26,7 +26,7 @@ from lapwing.render.helm.secrets import SIGNER
 from lapwing.render.kubernetes import render
 from lapwing.render.kubernetes.analysis import CURL
 from lapwing.settings import Settings
-from lapwing.stack.image import parse
+from lapwing.stack.image import mirrored, parse
 from lapwing.stack.image_lock import read_lock, write_lock
 from lapwing.stack.load import LoadedStack, environments
 from lapwing.targets.image_requests import image_request
@@ -77,7 +77,7 @@ def _rendered(loaded: LoadedStack) -> Iterator[str]:
     for each in environments(loaded.path, folders=False, env_files=False):
         if each.settings.target == "kubernetes":
             yield from unpinned(each, {})
-            yield from CHART_IMAGES
+            yield from (mirrored(i, each.settings.registry_mirror) for i in CHART_IMAGES)
 
 
 def unpinned(loaded: LoadedStack, lock: Mapping[str, str]) -> list[str]:

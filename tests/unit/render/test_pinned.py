@@ -60,6 +60,26 @@ def test_every_image_of_another_publisher_is_rendered_with_its_digest(
     assert "images without a digest" not in check(folder, environment)
 
 
+def test_every_image_of_another_publisher_is_pulled_from_the_mirror(folder: Path) -> None:
+    path, mirror = folder / "lapwing.yaml", "registry.example/hub"
+    key = f"    registry_mirror: {mirror}\n"
+    path.write_text(path.read_text().replace("  cluster:\n", f"  cluster:\n{key}", 1))
+    loaded = load(path, "cluster")
+    assert unpinned(loaded, {}) == [
+        f"{mirror}/curlimages/curl:8.16.0", f"{mirror}/envoyproxy/envoy:distroless-v1.36.2",
+        f"{mirror}/library/mysql:8.4", f"{mirror}/library/redis:7",
+        f"{mirror}/rclone/rclone:1.75.1",
+    ]  # fmt: skip
+    write_lock(folder, {f"{mirror}/library/redis:7": DIGEST})
+    made = render.prepare(loaded)
+    files = chart.files(made, About("shop", "1.0.0", "1", "A stack"))
+    templates = helm.template(helm.write(folder / "chart", files))
+    for found in (images_in(render.objects(made)), images_in(templates)):
+        assert f"{mirror}/library/redis:7@{DIGEST}" in found
+        others = {image for image in found if not image.startswith(f"{mirror}/")}
+        assert others == {"shop/api:v1", "shop/mail:v1"}
+
+
 def test_check_names_images_without_a_digest(folder: Path) -> None:
     write_lock(folder, {"docker.io/library/redis:7": DIGEST})
     shown = check(folder, "cluster")

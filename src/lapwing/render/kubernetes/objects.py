@@ -23,6 +23,7 @@ from lapwing.render.kubernetes.setting import MERGE, Extra, Joined, Scope, Setti
 from lapwing.stack import image_lock
 from lapwing.stack.cloud import is_managed
 from lapwing.stack.environment import Environment
+from lapwing.stack.image import mirrored
 from lapwing.stack.load import LoadedStack
 from lapwing.stack.model import Resource, Service
 from lapwing.stack.resource_reference import variable_of
@@ -119,8 +120,11 @@ class ClusterEnvironment:
         )
 
     def pinned(self, image: str) -> str:
-        """Return a third-party image with its digest, if lapwing.lock has it."""
-        return image_lock.pinned(image, self.digests)
+        """Return a third-party image as it is pulled.
+
+        It is that of the mirror of the environment, with its digest, if lapwing.lock has it.
+        """
+        return image_lock.pinned(mirrored(image, self.settings.registry_mirror), self.digests)
 
     def variable(self, resource: str) -> str:
         """The variable that holds the URL of a resource."""
