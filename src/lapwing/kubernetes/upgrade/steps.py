@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from lapwing.errors import DeploymentFailed, LapwingError
-from lapwing.kubernetes import health, problems
+from lapwing.kubernetes import health
 from lapwing.kubernetes.apply import apply_object
 from lapwing.kubernetes.applyset import Scope
 from lapwing.kubernetes.client import ApiClient
@@ -27,7 +27,6 @@ from lapwing.kubernetes.objects import (
     Object,
     Reference,
     annotation,
-    condition,
     image_of,
     label,
     pod_spec,
@@ -35,13 +34,11 @@ from lapwing.kubernetes.objects import (
 from lapwing.kubernetes.upgrade import objects
 from lapwing.kubernetes.upgrade.backup import SCRIPTS, BackupCommands, Scripts
 from lapwing.kubernetes.upgrade.plan import UpgradePlan, bare, part_of
+from lapwing.kubernetes.upgrade.probe import probe
 from lapwing.kubernetes.upgrade.record import UpgradeRecords
 from lapwing.kubernetes.upgrade.states import Probe
 from lapwing.kubernetes.wait import ResourceWaiter
 from lapwing.plan.names import COMPONENT, NAME
-
-PROBE_LOG_LINES = 2000
-"""Lines to read: a server warns of unknown migrations at its start, before its other output."""
 
 
 class UpgradeSteps:
@@ -91,28 +88,7 @@ class UpgradeSteps:
 
     def probe(self) -> Probe:
         """Start the new version once, without traffic, and see whether it is healthy or exits."""
-        pod = objects.probe(self._plan)
-        self._report(f"starting {self._plan.image} without traffic, to check for migrations")
-        self._waiter.delete(Reference.of(pod))
-        self._api.create(pod)
-        found: list[Probe] = []
-
-        def log() -> str:
-            name = str(pod["metadata"]["name"])
-            return self._api.log(self._plan.namespace, name, "main", lines=PROBE_LOG_LINES)
-
-        def look() -> str | None:
-            found[:] = _probe_results(self._get(pod), log)
-            return None if found else f"{self._plan.image} is starting"
-
-        try:
-            deadline = int(self._plan.own["spec"]["progressDeadlineSeconds"])
-            self._waiter.until(look, deadline)
-        except DeploymentFailed:
-            return Probe(False, None, log() or "It did not become healthy in time.")
-        finally:
-            self._waiter.delete(Reference.of(pod))
-        return found[0]
+        return probe(self._api, self._plan, self._waiter, self._report)
 
     # The old version
 
@@ -317,18 +293,3 @@ class UpgradeSteps:
             self._api.delete(Reference.of(made))
         for policy in self._policies():
             self._api.delete(Reference.of(policy))
-
-
-def _probe_results(pod: Object | None, log: Callable[[], str]) -> list[Probe]:
-    """Return what a pod has shown; nothing while it is starting."""
-    if pod is None:
-        return [Probe(False, None, "Its pod was deleted.")]
-    if condition(pod, "Ready").get("status") == "True":
-        return [Probe(True, None, log())]
-    for status in (pod.get("status") or {}).get("containerStatuses") or ():
-        ended = (status.get("state") or {}).get("terminated")
-        if ended:
-            output = log() or ended.get("message", "")
-            return [Probe(False, int(ended.get("exitCode", 0)), output)]
-    final = [p for p in problems.of_pods([pod]) if p.final]
-    return [Probe(False, None, final[0].text)] if final else []
