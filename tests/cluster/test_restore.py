@@ -91,7 +91,7 @@ class Shop:
             jobs.back_up(KEEP="1000000")
             return SAVED
 
-        return Restore(jobs, records, back_up, report).run(wanted)
+        return Restore(jobs, records, back_up, lambda _: None, report).run(wanted)
 
     def pods(self) -> set[str]:
         names = "app.kubernetes.io/name in (api,feeds,digest)"

@@ -2,7 +2,8 @@
 
     stopping   suspend the scheduled jobs and end their runs, scale the services to 0, and back up
                all databases, which nothing writes to any more
-    loading    a Job loads the backup into the running database
+    loading    a Job loads the backup into the running database. A service with an offline
+               migration starts once, without traffic: an old one must not run on a newer schema
     starting   scale the services to their replicas from before, and resume the scheduled jobs
 
 Each step is recorded in the cluster before it begins, and can be repeated, so the same command
@@ -98,17 +99,23 @@ def records(
 
 
 class Restore:
-    """The steps of a restore. `back_up` makes a backup and returns its name."""
+    """The steps of a restore.
+
+    `back_up` makes a backup and returns its name. `outdated` returns a release that reports unknown
+    migrations in the restored data, if any.
+    """
 
     def __init__(
         self,
         jobs: BackupJobs,
         records: Records[Restoring],
         back_up: Callable[[], str],
+        outdated: Callable[[ResourceWaiter], str | None],
         report: Callable[[str], None],
     ) -> None:
         """Prepare a restore with an acquired record."""
         self._jobs, self._records, self._back_up, self._report = jobs, records, back_up, report
+        self._outdated = outdated
         self._api, self._scope = jobs.api, jobs.scope
         self._waiter = ResourceWaiter(jobs.api, records.heartbeat, report)
 
@@ -131,6 +138,8 @@ class Restore:
         if wanted.step == "loading":
             self._records.save(wanted)
             self._load(wanted)
+            if wanted.backup != wanted.saved:
+                self._check_schema(wanted)
             wanted = msgspec.structs.replace(wanted, step="starting")
         self._records.save(wanted)
         started = self._start()
@@ -218,6 +227,18 @@ class Restore:
                 detail=error.detail,
             ) from error
         self._report(f"loaded {seen.splitlines()[-1] if seen else restoring.name}")
+
+    def _check_schema(self, restoring: Restoring) -> None:
+        """Check that no service is older than the schema of the data. Raises BackupError."""
+        release = self._outdated(self._waiter)
+        if release is not None:
+            before = msgspec.structs.replace(restoring, backup=str(restoring.saved))
+            raise BackupError(
+                f"{release} reports unknown migrations in the restored {restoring.name}: an old "
+                "version must not run with a newer schema. The services are stopped.",
+                hint=f"Run `{before.command(self._scope.environment)}` to return to the data from "
+                "before the restore. To use this backup, first deploy the version that made it.",
+            )
 
     def _start(self) -> list[Reference]:
         """Start what was stopped; return the services."""

@@ -22,6 +22,7 @@ from lapwing.kubernetes.objects import annotation
 from lapwing.kubernetes.restores import Restore, Restoring
 from lapwing.kubernetes.status import read_status
 from lapwing.kubernetes.upgrade import guard
+from lapwing.kubernetes.wait import ResourceWaiter
 from lapwing.stack.cloud import is_managed
 from lapwing.targets import guards
 from lapwing.targets.argocd import ArgoCDTarget
@@ -103,9 +104,12 @@ class ClusterRestores:
                 )
             return made[-1].id
 
+        def outdated(waiter: ResourceWaiter) -> str | None:
+            return guard.outdated(api, cluster.scope, part.name, waiter, cluster.reporter.say)
+
         try:
             wanted = Restoring(name=part.name, backup=manifest.id, sha256=part.sha256)
-            return Restore(jobs, records, back_up, cluster.reporter.say).run(wanted)
+            return Restore(jobs, records, back_up, outdated, cluster.reporter.say).run(wanted)
         except BaseException:
             records.release()
             raise

@@ -32,12 +32,16 @@ PLURALS = {
 
 
 class Cluster:
-    """The objects by path, and the logs of containers."""
+    """The objects by path, and the logs of containers.
+
+    A pod that a client creates is ready at once, and has the log `output`.
+    """
 
     def __init__(self, run: Run) -> None:
         self.objects: dict[str, Json] = {}
         self.logs: dict[tuple[str, str], str] = {}
         self.jobs: list[Json] = []
+        self.output = ""
         self._run = run
         self._version = 0
 
@@ -170,6 +174,10 @@ def serve(run: Run, kubeconfig: Path) -> Iterator[Cluster]:
                 self.answer({"kind": "Status", "code": 409, "reason": "AlreadyExists"}, 409)
                 return
             if job["kind"] != "Job":
+                if job["kind"] == "Pod":
+                    ready = {"type": "Ready", "status": "True"}
+                    job["status"] = {"phase": "Running", "conditions": [ready]}
+                    cluster.logs[job["metadata"]["name"], "main"] = cluster.output
                 cluster.add(job)
                 self.answer(job, 201)
                 return

@@ -24,7 +24,12 @@ from tests.needs import require
 PASSWORD = 'not "simple" \\ #at all'
 STACK = """\
 stack: shop
-services: {web: {image: "shop/web:v1", route: /, needs: [@NAME@]}}
+services:
+  web:
+    image: "shop/web:v1"
+    route: /
+    needs: [@NAME@]
+    migrate: {run: migrate, mode: offline}
 resources: {@NAME@: {kind: @KIND@}}
 environments:
   production:

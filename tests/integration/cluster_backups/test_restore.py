@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from lapwing.kubernetes.upgrade.states import UNKNOWN_MIGRATIONS
 from tests.buckets import Bucket
 from tests.cluster.control_plane import wait_until
 from tests.installation import Installation
@@ -56,7 +57,8 @@ class Shop:
         for thing in self.pods.objects:
             if thing["kind"] in ("CronJob", "StatefulSet", "Deployment"):
                 cluster.add(thing)
-        cluster.add({**cluster.objects[DEPLOYMENT], "spec": {"replicas": 2}})
+        web = cluster.objects[DEPLOYMENT]
+        cluster.add({**web, "spec": {**web["spec"], "replicas": 2}})
 
     def ask(self, *words: str) -> str:
         return subprocess.check_output([*self.client, *words], text=True).strip()
@@ -141,6 +143,26 @@ def test_killed_restore_is_completed_by_the_same_command(shop: Shop, moment: str
     before = done.stderr.partition("restore is in the backup ")[2].partition(".")[0]
     shop.where.run("restore", "store", before, "-e", "production", "--yes")
     assert shop.ask("get", "a") == "2"
+
+
+def test_backup_with_a_newer_schema_is_not_served_by_an_old_version(shop: Shop) -> None:
+    [job] = [o for o in shop.pods.objects if o["kind"] == "Job"]
+    shop.cluster.add(job)
+    shop.ask("set", "a", "1")
+    made = shop.back_up()
+    shop.ask("set", "a", "2")
+    shop.cluster.output = f"Warning: {UNKNOWN_MIGRATIONS}"
+    refused = shop.where.run("restore", "store", made, "-e", "production", "--yes", status=1)
+    assert "web:v1 reports unknown migrations in the restored store" in refused.stderr
+    assert shop.cluster.objects[DEPLOYMENT]["spec"]["replicas"] == 0
+    assert not [path for path in shop.cluster.objects if path.endswith("-probe")]
+    before = refused.stderr.partition("Run `lapwing restore store ")[2].partition(" ")[0]
+    shop.where.run("restore", "store", before, "-e", "production", "--yes")
+    assert shop.ask("get", "a") == "2"
+    assert shop.is_running()
+    shop.cluster.output = ""
+    shop.where.run("restore", "store", made, "-e", "production", "--yes")
+    assert shop.ask("get", "a") == "1"
 
 
 def test_argo_cd_has_to_be_paused_and_managed_databases_are_refused(shop: Shop) -> None:

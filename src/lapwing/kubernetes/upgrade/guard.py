@@ -21,12 +21,15 @@ from lapwing.kubernetes.applyset import Scope
 from lapwing.kubernetes.client import ApiClient
 from lapwing.kubernetes.objects import Object, Reference, annotation, image_of
 from lapwing.kubernetes.record import LEASE_S
+from lapwing.kubernetes.status import list_workloads
 from lapwing.kubernetes.upgrade.backup import BackupCommands
 from lapwing.kubernetes.upgrade.driver import UpgradeError, upgrade
-from lapwing.kubernetes.upgrade.plan import UpgradePlan, plans
+from lapwing.kubernetes.upgrade.plan import UpgradePlan, part_of, plans
+from lapwing.kubernetes.upgrade.probe import probe
 from lapwing.kubernetes.upgrade.record import list_upgrades, records, reference
-from lapwing.kubernetes.upgrade.states import Permission, State
+from lapwing.kubernetes.upgrade.states import Event, Permission, State
 from lapwing.kubernetes.upgrade.steps import UpgradeSteps
+from lapwing.kubernetes.wait import ResourceWaiter
 from lapwing.plan.names import MIGRATED_BY, release_of
 
 
@@ -83,6 +86,25 @@ def check_in_progress(api: ApiClient, scope: Scope, things: Iterable[Object]) ->
                 f"An upgrade of {service} is in progress. Nothing was changed.",
                 hint=f"`lapwing deploy -e {scope.environment}` continues it, or rolls it back.",
             )
+
+
+def outdated(
+    api: ApiClient,
+    scope: Scope,
+    database: str,
+    waiter: ResourceWaiter,
+    report: Callable[[str], None],
+) -> str | None:
+    """Return a deployed release that reports unknown migrations in a database, if any.
+
+    Each service with an offline migration that may use the database starts once, without traffic.
+    """
+    for plan in plans(list_workloads(api, scope)):
+        if plan.database is not None and part_of(plan.database) != database:
+            continue
+        if probe(api, plan, waiter, report).event is Event.OUTDATED:
+            return release_of(plan.image)
+    return None
 
 
 def record_migrations(api: ApiClient, things: Iterable[Object]) -> None:

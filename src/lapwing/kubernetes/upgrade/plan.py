@@ -69,7 +69,7 @@ def plans(things: Iterable[Object]) -> list[UpgradePlan]:
     found = []
     for thing in every:
         service = annotation(thing, OFFLINE_MIGRATION)
-        if thing["kind"] != "Job" or not service:
+        if thing["kind"] != "Job" or service not in workloads:
             continue
         stopped = annotation(thing, STOPS).split()
         parts = (service, *(p for p in stopped if p in workloads and p != service))
