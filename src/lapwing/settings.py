@@ -34,7 +34,7 @@ from typing import NamedTuple
 
 from lapwing.errors import UsageError
 from lapwing.system import home as state_folder
-from lapwing.system.registry_variable import registry_variable
+from lapwing.system.registry_variable import registry_variable, user_of
 
 DEFAULT_PORT = 8585
 UNDERSCORE_ACTIONS = ("reject", "drop", "allow")
@@ -220,8 +220,9 @@ class Settings:
         """Return user and token for a registry from the environment, as CI sets them."""
         variable = registry_variable(host)
         token = self.environ.get(f"{variable}_TOKEN")
-        user = self.environ.get(f"{variable}_USER", "lapwing")
-        return (user, token) if token else None
+        if not token:
+            return None
+        return self.environ.get(f"{variable}_USER") or user_of(host, token), token
 
     def with_registry_token(self, host: str, token: str) -> Settings:
         """These settings with a token for a registry that has none yet."""

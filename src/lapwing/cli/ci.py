@@ -100,20 +100,9 @@ def init(
 
 def _explain(pipeline: Pipeline, printer: Printer) -> None:
     """Print what has to be created in the forge, and what the workflow does not do."""
-    from lapwing.commands.ci_pipeline import REGISTRY_TOKEN
     from lapwing.design.branch_jobs import BRANCHES_KEY
-    from lapwing.design.pipeline import KNOWN_HOSTS, SIGNING_KEY
+    from lapwing.design.pipeline import KNOWN_HOSTS
 
-    if REGISTRY_TOKEN in pipeline.secrets:
-        printer.say(
-            "The workflow pushes images or charts, and the job's token has no permission for that. "
-            f"Create the secret {REGISTRY_TOKEN} with a token that can write to the registry."
-        )
-    if SIGNING_KEY in pipeline.secrets:
-        printer.say(
-            f"The release signs charts and mirrored images: create the secret {SIGNING_KEY} with "
-            "the private key of `signing` (PEM)."
-        )
     if pipeline.reviewed is not None:
         printer.say(
             "Pull requests are deployed: create an SSH key, allow it with "
@@ -121,14 +110,13 @@ def _explain(pipeline: Pipeline, printer: Printer) -> None:
             f"{BRANCHES_KEY} (the private key) and {KNOWN_HOSTS} (the line of the server in "
             "~/.ssh/known_hosts)."
         )
-    if pipeline.ship is None:
-        if pipeline.stack:
-            printer.say(
-                "The workflow has no job `ship`: the stack has no environment on a machine "
-                "(without `branches`), and none that Argo CD applies from a `repository`."
-            )
-        return
-    for setting in pipeline.ship.settings:
+    if pipeline.ship is None and pipeline.stack:
+        printer.say(
+            "The workflow has no job `ship`: the stack has no environment on a machine "
+            "(without `branches`), and none that Argo CD applies from a `repository`."
+        )
+    shipped = () if pipeline.ship is None else pipeline.ship.settings
+    for setting in {each.name: each for each in (*pipeline.settings, *shipped)}.values():
         kind = "secret" if setting.is_secret else "variable"
         printer.say(f"Create the {kind} {setting.name}: {setting.meaning}")
 

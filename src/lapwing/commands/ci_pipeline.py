@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from lapwing import DISTRIBUTION
 from lapwing.commands import ci_ship
-from lapwing.design.pipeline import FILES, SIGNING_KEY, Forge, Pipeline, ShipJob
+from lapwing.commands.ci_registry import release_login
+from lapwing.design.pipeline import FILES, SIGNING_KEY, Forge, Pipeline, Setting, ShipJob
 from lapwing.design.workflow import ignored_paths, workflow
 from lapwing.errors import UsageError
 from lapwing.release.chart import chart_missing
@@ -18,8 +19,6 @@ from lapwing.system.git import Git
 if TYPE_CHECKING:
     from lapwing.settings import Settings
     from lapwing.stack.project import Released
-
-REGISTRY_TOKEN = "LAPWING_REGISTRY_TOKEN"  # noqa: S105 - the name of a variable
 
 
 def workflow_of(directory: Path) -> str:
@@ -42,6 +41,11 @@ def pipeline_of(
     """Return what the workflow of a project depends on."""
     ship = ci_ship.job_of(released.stacks, forge, environment)
     release = released.delivery.release
+    login, settings = release_login(released, forge)
+    is_signed = _signs(released)
+    if is_signed and not is_keyless(released, forge):
+        meaning = "the private key of `signing` (PEM), which signs charts and mirrored images."
+        settings.append(Setting(SIGNING_KEY, meaning))
     return Pipeline(
         forge,
         install,
@@ -50,33 +54,19 @@ def pipeline_of(
         ship,
         (branch,) if branch else tuple(each.name for each in release.branches),
         ignored_paths(release.docs),
-        secrets=_secrets(released, forge),
+        settings=tuple(settings),
+        login=login,
         others=tuple(
             each.name for each in release.branches if prerelease_of(each) or range_of(each)
         ),
         folder=released.folder.resolve().relative_to(top).as_posix(),
         has_chart=any(chart_missing(project) is None for project in released.projects()),
-        is_keyless=_signs(released) and is_keyless(released, forge),
+        is_keyless=is_signed and is_keyless(released, forge),
         reviewed=next(
             (s.environment for s in released.stacks if s.settings.branches and s.settings.host),
             None,
         ),
     )
-
-
-def _secrets(released: Released, forge: Forge) -> tuple[str, ...]:
-    """Return the names of the secrets that the release reads.
-
-    The job's token of GitHub can push to ghcr.io, that of Gitea to no registry.
-    """
-    registry, found = released.delivery.registry, []
-    mirrors = any(project.delivery.mirror for project in released.projects())
-    is_pushed = registry is not None and (forge == "gitea" or not registry.startswith("ghcr.io/"))
-    if is_pushed or (forge == "gitea" and mirrors):
-        found.append(REGISTRY_TOKEN)
-    if _signs(released) and not is_keyless(released, forge):
-        found.append(SIGNING_KEY)
-    return tuple(found)
 
 
 def _signs(released: Released) -> bool:

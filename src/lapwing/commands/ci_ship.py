@@ -12,22 +12,18 @@ from collections.abc import Sequence
 from typing import Literal
 from urllib.parse import urlsplit
 
+from lapwing.commands.ci_registry import ship_login
 from lapwing.design.pipeline import (
     KNOWN_HOSTS,
     SIGNING_KEY,
     SSH_KEY,
     Forge,
-    RegistryLogin,
     Setting,
     ShipJob,
 )
-from lapwing.design.ship_job import GOOGLE_PROVIDER
 from lapwing.errors import UsageError, check_name
-from lapwing.stack.cloud import cloud_registry, shared_project_of
-from lapwing.stack.image import parse
 from lapwing.stack.load import LoadedStack
 from lapwing.system.git import without_login
-from lapwing.system.registry_variable import registry_variable
 
 
 def job_of(stacks: Sequence[LoadedStack], forge: Forge, name: str | None) -> ShipJob | None:
@@ -98,7 +94,7 @@ def _to_registry(
     login, is_keyless = None, False
     registry = loaded.stack.registry if way == "pull" else loaded.registry
     if registry is not None and (way == "pull" or loaded.stack.services_without_image):
-        login, needed = _registry_settings(loaded, forge, registry)
+        login, needed = ship_login(loaded.stack, forge, registry)
         settings += needed
         signing = loaded.stack.signing
         is_keyless = signing is not None and signing.keyless is not None
@@ -119,36 +115,3 @@ def _repository_settings(url: str) -> tuple[Setting, ...]:
 def _ssh_settings(key: str, host: str) -> tuple[Setting, ...]:
     known = f"the line of {host} in ~/.ssh/known_hosts."
     return Setting(SSH_KEY, key), Setting(KNOWN_HOSTS, known)
-
-
-def _registry_settings(
-    loaded: LoadedStack, forge: Forge, registry: str
-) -> tuple[RegistryLogin | None, list[Setting]]:
-    """Return how the job logs in at a registry, and the settings for it.
-
-    Jobs of Gitea have no OpenID Connect token, and theirs can push to no registry.
-    """
-    stack, host = loaded.stack, parse(f"{registry}/any", lower=True).api
-    variable = registry_variable(host)
-    user, token = f"{variable}_USER", f"{variable}_TOKEN"
-    if registry == cloud_registry(stack):
-        project = shared_project_of(stack)
-        account = f"ci@{project}.iam.gserviceaccount.com"
-        if forge == "github":
-            meaning = (
-                "the output `ci_provider` of the Terraform root `shared`. Apply it with ci_subject "
-                "= repo:OWNER/REPOSITORY:ref:refs/heads/BRANCH: only jobs of this branch can then "
-                f"act as {account}, which may push images."
-            )
-            provider = Setting(GOOGLE_PROVIDER, meaning, is_secret=False)
-            return RegistryLogin(variable, account), [provider]
-        key = (
-            f"a key of the service account of the Terraform root `shared`, which may push images: "
-            f"`gcloud iam service-accounts keys create FILE --iam-account {account}`. Gitea's jobs "
-            "have no identity that Google accepts. Replace the key regularly."
-        )
-        return None, [Setting(user, "_json_key"), Setting(token, key)]
-    if forge == "github" and host == "ghcr.io":
-        return RegistryLogin(variable), []
-    meaning = f"the password, or a token, which may push to {registry}."
-    return None, [Setting(user, f"the user at {host}."), Setting(token, meaning)]

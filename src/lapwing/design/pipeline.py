@@ -31,6 +31,9 @@ _NO_BREAK = "\N{WORD JOINER}"
 """Takes the place of a space at which a line must not end."""
 SSH_KEY, KNOWN_HOSTS = "LAPWING_SSH_KEY", "LAPWING_KNOWN_HOSTS"
 SIGNING_KEY = "LAPWING_SIGNING_KEY"
+GOOGLE_AUTH = "google-github-actions/auth@7c6bc770dae815cd3e89ee6cdf493a5fab2cc093 # v3.0.0"
+GOOGLE_PROVIDER = "LAPWING_CI_PROVIDER"
+"""The variable of the forge with the name of the workload identity provider."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +92,8 @@ class Pipeline:
     for, and `ship` the job that ships the release branches, if any. `others` are the branches that
     are not shipped, because their versions are pre-releases or old ones.
     `install` are pip's arguments, quoted for a shell; `documentation` is patterns for
-    `paths-ignore`; `secrets` are the names of those that the release reads. `folder` is the file's
-    in the repository. `has_chart`: the release packages a Helm chart, which Helm lints.
+    `paths-ignore`. `settings` and `login` are those of the release, as in `ShipJob`. `folder` is
+    the file's in the repository. `has_chart`: the release packages a Helm chart, which Helm lints.
     `is_keyless`: the release signs by the identity of its job. `reviewed` is the environment with
     `branches` on a server, to which pull requests are deployed.
     """
@@ -102,7 +105,8 @@ class Pipeline:
     ship: ShipJob | None
     branches: tuple[str, ...]
     documentation: tuple[str, ...]
-    secrets: tuple[str, ...] = ()
+    settings: tuple[Setting, ...] = ()
+    login: RegistryLogin | None = None
     others: tuple[str, ...] = ()
     folder: str = "."
     has_chart: bool = False
@@ -132,6 +136,34 @@ def install(pipeline: Pipeline, *, cached: bool = False) -> str:
 {cache if cached else ""}\
       - run: python -m pip install --quiet {pipeline.install}
 """
+
+
+def google_login(login: RegistryLogin | None) -> str:
+    """Return the step that gets a token of Google for the job's, where a login needs one.
+
+    It writes no file to the workspace, which would be an uncommitted change.
+    """
+    if login is None or login.account is None:
+        return ""
+    return f"""\
+      - uses: {GOOGLE_AUTH}
+        id: google
+        with:
+          workload_identity_provider: ${{{{ vars.{GOOGLE_PROVIDER} }}}}
+          service_account: {login.account}
+          token_format: access_token
+          create_credentials_file: false
+          export_environment_variables: false
+"""
+
+
+def variables(settings: Sequence[Setting], login: RegistryLogin | None) -> str:
+    """Return the lines of `env` with the secrets of a job and its login at the registry."""
+    found = {setting.name: setting.expression for setting in settings if setting.is_secret}
+    if login is not None:
+        output = "steps.google.outputs.access_token" if login.account else "github.token"
+        found[f"{login.variable}_TOKEN"] = f"${{{{ {output} }}}}"
+    return "".join(f"          {name}: {value}\n" for name, value in found.items())
 
 
 def install_helm() -> str:

@@ -2,10 +2,6 @@
 
 Its first step checks that the forge has the job's secrets, so a missing one fails early, and the
 job `release`, which needs this one, tags nothing. A comment above the job lists the secrets.
-
-Sources: google-github-actions/auth, README and action.yml (its access token needs no file in the
-workspace, which would be an uncommitted change); Google's "Set up authentication for Docker", for
-the user names of Artifact Registry.
 """
 
 from __future__ import annotations
@@ -16,15 +12,13 @@ from lapwing.design.pipeline import (
     ShipJob,
     check_settings,
     checkout,
+    google_login,
     in_folder,
     install,
     job_comment,
+    variables,
     with_ssh_key,
 )
-
-GOOGLE_AUTH = "google-github-actions/auth@7c6bc770dae815cd3e89ee6cdf493a5fab2cc093 # v3.0.0"
-GOOGLE_PROVIDER = "LAPWING_CI_PROVIDER"
-"""The variable of the forge with the name of the workload identity provider."""
 
 _SHIP_UNSCANNED = "ship --scan off"
 _PUSH = "Build, test, push, and commit to the desired state"
@@ -70,11 +64,11 @@ def render(pipeline: Pipeline, job: ShipJob) -> str:
 {check_settings(job.settings, "ship")}\
 {checkout(*_FETCH_ALL if job.way in ("pull", "argo", "direct") else ())}\
 {"" if job.is_self_hosted else install(pipeline)}\
-{_google_login(job)}\
+{google_login(job.login)}\
       - name: {title}
         run: {_script(pipeline, job)}
         env:
-{_variables(job)}\
+{variables(job.settings, job.login)}\
           LAPWING_ACTOR: ${{{{ github.actor }}}}
 {in_folder(pipeline)}"""
 
@@ -86,21 +80,6 @@ def _permissions(job: ShipJob) -> str:
         needed.add("id-token" if job.login.account else "packages")
     lines = "".join(f"      {name}: write\n" for name in sorted(needed))
     return f"    permissions:\n      contents: read\n{lines}" if needed else ""
-
-
-def _google_login(job: ShipJob) -> str:
-    if job.login is None or job.login.account is None:
-        return ""
-    return f"""\
-      - uses: {GOOGLE_AUTH}
-        id: google
-        with:
-          workload_identity_provider: ${{{{ vars.{GOOGLE_PROVIDER} }}}}
-          service_account: {job.login.account}
-          token_format: access_token
-          create_credentials_file: false
-          export_environment_variables: false
-"""
 
 
 def _script(pipeline: Pipeline, job: ShipJob) -> str:
@@ -118,17 +97,6 @@ def _script(pipeline: Pipeline, job: ShipJob) -> str:
 
 def _uses_ssh(job: ShipJob) -> bool:
     return any(setting.name == SSH_KEY for setting in job.settings)
-
-
-def _variables(job: ShipJob) -> str:
-    """Return the variables of the command."""
-    found = {setting.name: setting.expression for setting in job.settings if setting.is_secret}
-    if job.login is not None and job.login.account:
-        found[f"{job.login.variable}_USER"] = "oauth2accesstoken"
-        found[f"{job.login.variable}_TOKEN"] = "${{ steps.google.outputs.access_token }}"
-    elif job.login is not None:
-        found[f"{job.login.variable}_TOKEN"] = "${{ github.token }}"
-    return "".join(f"          {name}: {value}\n" for name, value in found.items())
 
 
 def _except_others(pipeline: Pipeline) -> str:

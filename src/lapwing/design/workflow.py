@@ -21,11 +21,15 @@ from collections.abc import Sequence
 from lapwing.design import branch_jobs, ship_job
 from lapwing.design.pipeline import (
     Pipeline,
+    check_settings,
     checkout,
     forge_token,
+    google_login,
     in_folder,
     install,
     install_helm,
+    job_comment,
+    variables,
 )
 
 MARK = "# Made by lapwing ci init. Digest of the rest: "
@@ -118,8 +122,9 @@ def _forge_note(pipeline: Pipeline) -> str:
         return """\
 # Gitea before 1.26 ignores `permissions` and `concurrency`: limit the token in the repository's
 # settings. It downloads actions from github.com unless DEFAULT_ACTIONS_URL is set."""
-    login = pipeline.ship and pipeline.ship.login
-    other = " and google-github-actions/auth@*" if login and login.account else ""
+    logins = (pipeline.login, pipeline.ship and pipeline.ship.login)
+    is_google = any(login and login.account for login in logins)
+    other = " and google-github-actions/auth@*" if is_google else ""
     return f"# In the repository's settings, allow only actions created by GitHub{other}."
 
 
@@ -157,9 +162,13 @@ def _release(pipeline: Pipeline) -> str:
         # The job `ship` is skipped on some branches.
         condition = "!failure() && !cancelled() && github.event_name == 'push'"
         needs = f"    needs: [check, ship]\n    if: ${{{{ {condition} }}}}\n"
-    secrets = "".join(f"          {name}: ${{{{ secrets.{name} }}}}\n" for name in pipeline.secrets)
-    identity = "      id-token: write\n" if pipeline.is_keyless else ""
+    # The release checks before the tag that it can write; some registries need no secret for it.
+    checked = [setting for setting in pipeline.settings if not setting.is_secret]
+    has_identity = pipeline.is_keyless or pipeline.login is not None
+    identity = "      id-token: write\n" if has_identity else ""
+    comment = "Tags and publishes the next version."
     return f"""\
+{job_comment(comment, pipeline.settings) if pipeline.settings else ""}\
   release:
 {needs}\
     runs-on: ubuntu-latest
@@ -169,12 +178,14 @@ def _release(pipeline: Pipeline) -> str:
       packages: write
 {identity}\
     steps:
+{check_settings(checked, "release")}\
 {checkout("fetch-depth: 0")}\
 {install(pipeline)}\
 {install_helm() if pipeline.has_chart else ""}\
+{google_login(pipeline.login)}\
       - name: Tag and publish the next version
         run: lapwing release
         env:
           LAPWING_FORGE_TOKEN: ${{{{ {forge_token(pipeline)} }}}}
-{secrets}\
+{variables(pipeline.settings, pipeline.login)}\
 {in_folder(pipeline)}"""

@@ -1,4 +1,7 @@
-"""The names of the variables with the login of a registry."""
+"""The variables with the login of a registry, and the user that a registry prescribes.
+
+Source: Google's "Set up authentication for Docker", for the users of Artifact Registry.
+"""
 
 from __future__ import annotations
 
@@ -11,3 +14,19 @@ def registry_variable(host: str) -> str:
     The host is in capitals, with `_` for everything but letters and digits.
     """
     return "LAPWING_REGISTRY_" + re.sub(r"[^A-Z0-9]", "_", host.upper())
+
+
+def is_google(host: str) -> bool:
+    """Return whether a host is a registry of Google Cloud."""
+    return re.fullmatch(r"[a-z0-9-]+-docker\.pkg\.dev|([a-z]+\.)?gcr\.io", host) is not None
+
+
+def user_of(host: str, token: str) -> str:
+    """Return the user for a token whose variable `_USER` is not set.
+
+    Google requires the user of the kind of token: the key of a service account, a JSON object, or
+    an access token. Other registries accept any name.
+    """
+    if not is_google(host):
+        return "lapwing"
+    return "_json_key" if token.lstrip().startswith("{") else "oauth2accesstoken"

@@ -125,7 +125,7 @@ def test_workflow_is_hardened(case: str, tmp_path: Path) -> None:
         for step in job["steps"]:
             assert "${{" not in step.get("run", "")
             if "uses" in step:
-                google = "google-github-actions/auth|" if name == "ship" else ""
+                google = "google-github-actions/auth|" if name in ("ship", "release") else ""
                 assert re.fullmatch(rf"({google}actions/[\w-]+)@[0-9a-f]{{40}}", step["uses"])
             if step.get("uses", "").startswith("actions/checkout"):
                 assert step["with"]["persist-credentials"] is False
@@ -323,3 +323,19 @@ def test_argo_cd_without_repository_is_refused(tmp_path: Path) -> None:
     assert "  ship:" not in (tmp_path / FILES["github"]).read_text()
     with pytest.raises(UsageError, match="`repository` is not set for `production`"):
         init(tmp_path, "--forge", "github", "-e", "production")
+
+
+def test_release_to_artifact_registry_of_another_project_needs_a_key(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Only the registry of `lapwing infra` accepts the identity of a job."""
+    (tmp_path / ".git").mkdir()
+    registry = "europe-west1-docker.pkg.dev/other/images"
+    text = (CASES / "github-artifact-registry/lapwing.yaml").read_text()
+    text = text.replace("europe-west1-docker.pkg.dev/shop-shared/images", registry)
+    (tmp_path / "lapwing.yaml").write_text(text)
+    init(tmp_path, "--forge", "github")
+    key = f"a key (JSON) of a service account that may push to {registry}."
+    printed = " ".join(capsys.readouterr().err.split())
+    assert f"Create the secret LAPWING_REGISTRY_TOKEN: {key}" in printed
+    assert "_USER" not in (tmp_path / FILES["github"]).read_text()

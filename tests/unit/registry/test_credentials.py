@@ -13,6 +13,7 @@ from lapwing.errors import RegistryLoginError
 from lapwing.registry import credentials
 from lapwing.registry.credentials import Credentials, Login
 from lapwing.settings import Settings
+from lapwing.system.registry_variable import registry_variable
 
 AUTH = base64.b64encode(b"me:pass:word").decode()
 
@@ -199,3 +200,24 @@ async def test_files_of_logins_are_searched_in_turn(
 
 def test_repr_of_login_hides_password() -> None:
     assert "hidden" not in repr(Login("me", "hidden", "hidden"))
+
+
+@pytest.mark.parametrize(
+    ("host", "token", "user"),
+    [
+        ("europe-west1-docker.pkg.dev", "ya29.c.token", "oauth2accesstoken"),
+        ("europe-docker.pkg.dev", '\n{"type": "service_account"}\n', "_json_key"),
+        ("eu.gcr.io", '{"type": "service_account"}', "_json_key"),
+        ("registry.example.com", "t", "lapwing"),
+        ("my-docker.pkg.dev.example.com", "t", "lapwing"),
+    ],
+)
+async def test_user_of_a_token_in_environment(
+    tmp_path: Path, host: str, token: str, user: str
+) -> None:
+    """Artifact Registry accepts only the user of the kind of token."""
+    variable = registry_variable(host)
+    environ = {f"{variable}_TOKEN": token, f"{variable}_USER": ""}
+    assert await find(tmp_path, {}, host, **environ) == Login(user, token)
+    environ[f"{variable}_USER"] = "_json_key_base64"
+    assert await find(tmp_path, {}, host, **environ) == Login("_json_key_base64", token)
