@@ -92,7 +92,7 @@ def _sources(context: Context, loaded: LoadedStack) -> Sources:
     clouds = [s for s in others if s.settings.cloud]
     return Sources(
         costs=_costs(loaded, clouds),
-        workflow=workflow_of(context.directory),
+        workflow=workflow_of(context.directory, loaded.environment),
         stack=read(clouds),
         later=_later(loaded),
         images=outlines(loaded, context.settings),

@@ -111,7 +111,7 @@ def _picture(name: str, context: Context, loaded: LoadedStack) -> Picture:
 
     subject = subject_of(loaded)
     if name != "cost":
-        return picture(name, subject, workflow_of(context.directory))
+        return picture(name, subject, workflow_of(context.directory, loaded.environment))
     costs, unknown = amounts_of(estimate(read([loaded]), book()))
     if not costs:
         raise UsageError(

@@ -9,6 +9,7 @@ from lapwing import DISTRIBUTION
 from lapwing.commands import ci_ship
 from lapwing.commands.ci_registry import release_login
 from lapwing.design.pipeline import FILES, SIGNING_KEY, Forge, Pipeline, Setting, ShipJob
+from lapwing.design.ship_job import shipped_environment
 from lapwing.design.workflow import ignored_paths, workflow
 from lapwing.errors import UsageError
 from lapwing.release.chart import chart_missing
@@ -21,13 +22,31 @@ if TYPE_CHECKING:
     from lapwing.stack.project import Released
 
 
-def workflow_of(directory: Path) -> str:
-    """Return the workflow that `ci init` writes for a project: for the forge of an existing one."""
+def workflow_of(directory: Path, environment: str) -> str:
+    """Return the workflow that `ci init` writes for a project.
+
+    An existing one decides the forge and the environment that it ships to. Without one, it
+    ships to `environment`, if `ci init` can choose that one by itself.
+    """
     released = project.read(project.find(directory))
     top = released.folder.resolve()
-    roots = (top, *top.parents)
-    forge: Forge = "gitea" if any((r / FILES["gitea"]).is_file() for r in roots) else "github"
-    return workflow(pipeline_of(released, forge, None, DISTRIBUTION, top, None))
+    forge: Forge = "github"
+    name: str | None = environment
+    allows = ci_ship.is_usual
+    existing = _existing(top)
+    if existing is not None:
+        forge, path = existing
+        name, allows = shipped_environment(path.read_text("utf-8")), ci_ship.is_possible
+    allowed = {stack.environment for stack in released.stacks if allows(stack)}
+    name = name if name in allowed else None
+    return workflow(pipeline_of(released, forge, name, DISTRIBUTION, top, None))
+
+
+def _existing(folder: Path) -> tuple[Forge, Path] | None:
+    """Find the workflow of a project, in its folder or above."""
+    forges: tuple[Forge, ...] = ("gitea", "github")
+    places = ((f, above / FILES[f]) for f in forges for above in (folder, *folder.parents))
+    return next((place for place in places if place[1].is_file()), None)
 
 
 def pipeline_of(

@@ -22,7 +22,7 @@ from lapwing.design.pipeline import (
     ShipJob,
 )
 from lapwing.errors import UsageError, check_name
-from lapwing.stack.load import LoadedStack
+from lapwing.stack.load import LOCAL, LoadedStack
 from lapwing.system.git import without_login
 
 
@@ -76,10 +76,26 @@ def _chosen(stacks: Sequence[LoadedStack], name: str | None) -> LoadedStack | No
                 f"are deployed to {name!r} without this option if it has a `host`.",
             )
         return known[name]
-    stacks = [loaded for loaded in stacks if loaded.settings.branches is None]
-    machines = (s for s in stacks if s.settings.target == "machine" and s.environment != "local")
-    clusters = (s for s in stacks if s.settings.uses_argo_cd and s.settings.repository)
-    return next(machines, None) or next(clusters, None)
+    stacks = [loaded for loaded in stacks if is_usual(loaded)]
+    machines = (s for s in stacks if s.settings.target == "machine")
+    return next(machines, None) or next(iter(stacks), None)
+
+
+def is_possible(loaded: LoadedStack) -> bool:
+    """Return whether a job can ship to an environment."""
+    settings = loaded.settings
+    has_place = not settings.uses_argo_cd or settings.repository is not None
+    return settings.branches is None and has_place
+
+
+def is_usual(loaded: LoadedStack) -> bool:
+    """Return whether `ci init` can choose an environment by itself.
+
+    It chooses neither `local` nor a cluster that needs a self-hosted runner.
+    """
+    if loaded.settings.target == "machine":
+        return is_possible(loaded) and loaded.environment != LOCAL
+    return is_possible(loaded) and loaded.settings.uses_argo_cd
 
 
 def _to_registry(

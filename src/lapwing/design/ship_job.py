@@ -6,6 +6,8 @@ job `release`, which needs this one, tags nothing. A comment above the job lists
 
 from __future__ import annotations
 
+import re
+
 from lapwing.design.pipeline import (
     SSH_KEY,
     Pipeline,
@@ -71,6 +73,13 @@ def render(pipeline: Pipeline, job: ShipJob) -> str:
 {variables(job.settings, job.login)}\
           LAPWING_ACTOR: ${{{{ github.actor }}}}
 {in_folder(pipeline)}"""
+
+
+def shipped_environment(text: str) -> str | None:
+    """Return the environment that a workflow, or a command in it, ships the main branch to."""
+    command = re.compile(r"\b(?:ship|deploy) (?!--check).*--environment (\S+)$", re.M)
+    found = command.search(text)
+    return found and found[1]
 
 
 def _permissions(job: ShipJob) -> str:

@@ -705,8 +705,8 @@ def pipeline_of(path: Path, environment: str) -> tuple[dict[str, str], list[tupl
 
 def test_pipeline_is_the_one_that_ci_init_writes(tmp_path: Path) -> None:
     path = written(PIPELINE, tmp_path)
-    workflow = yaml.safe_load(workflow_of(tmp_path))
-    for environment in ("vps", "kind"):
+    for environment in ("vps", "vps2", "kind"):
+        workflow = yaml.safe_load(workflow_of(tmp_path, environment))
         drawn = output_of(path, "diagram", "pipeline", "-e", environment)
         for key, job in workflow["jobs"].items():
             assert f"CI job {key}" in drawn
@@ -731,7 +731,9 @@ def test_pipeline_leads_to_the_environment_that_ci_ships(tmp_path: Path, host: b
 def test_no_job_of_ci_leads_to_an_environment_that_it_does_not_ship(
     environment: str, tmp_path: Path
 ) -> None:
-    _, arrows = pipeline_of(written(PIPELINE, tmp_path), environment)
+    path = written(PIPELINE, tmp_path)
+    write_workflow(path)
+    _, arrows = pipeline_of(path, environment)
     assert arrows == [
         ("Developer", "triggers", "CI job check"),
         ("CI job check", "then", "CI job ship"),
@@ -739,6 +741,29 @@ def test_no_job_of_ci_leads_to_an_environment_that_it_does_not_ship(
         ("Team", "commits", "Desired state (git)"),
         ("Desired state (git)", "is deployed by", f"Deployment to {environment}"),
     ]
+
+
+def write_workflow(path: Path, *arguments: str) -> None:
+    """Write the workflow of a project."""
+    (path.parent / ".git").mkdir()
+    source = ("--install-from", "lapwing-deploy==0.1.0")
+    output_of(path, "ci", "init", "--forge", "github", *source, *arguments)
+
+
+def test_pipeline_of_an_environment_leads_to_it_before_there_is_a_workflow(tmp_path: Path) -> None:
+    _, arrows = pipeline_of(written(PIPELINE, tmp_path), "vps2")
+    assert ("CI job ship", "commits", "Desired state (git)") in arrows
+    assert ("Desired state (git)", "is deployed by", "Deployment to vps2") in arrows
+
+
+def test_pipeline_follows_the_environment_of_the_existing_workflow(tmp_path: Path) -> None:
+    """Also of one for a cluster that Lapwing applies, which `ci init` does not choose."""
+    path = written(PIPELINE.replace("kind: {", "kind: {delivery: direct, "), tmp_path)
+    write_workflow(path, "-e", "kind")
+    _, arrows = pipeline_of(path, "kind")
+    assert ("CI job ship", "commits", "Desired state (git)") in arrows
+    _, arrows = pipeline_of(path, "vps")
+    assert ("CI job ship", "then", "CI job release") in arrows
 
 
 def test_cluster_without_argo_rollouts_is_drawn_as_rolling_update(tmp_path: Path) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import zip_longest
 from typing import Any
 
 from lapwing.design.diagrams.model import Band, Box, Flow
+from lapwing.design.ship_job import shipped_environment
 from lapwing.design.subject import Subject
 from lapwing.system.yaml_loader import read_yaml
 
@@ -43,8 +43,7 @@ def pipeline(subject: Subject, workflow: str) -> Flow:
 
 def _ships(job: Mapping[str, Any], environment: str) -> bool:
     """Return whether a job commits to the desired state of an environment."""
-    command = re.compile(rf"\bship (?!--check).*--environment {re.escape(environment)}$", re.M)
-    return any(command.search(step.get("run", "")) for step in job["steps"])
+    return any(shipped_environment(step.get("run", "")) == environment for step in job["steps"])
 
 
 def _connected(bands: Sequence[Band], labels: Sequence[str]) -> list[Band]:
