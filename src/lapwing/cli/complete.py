@@ -38,6 +38,12 @@ def _completer(names: Names) -> Completer:
     return complete
 
 
+def _secrets(file: StackFile, _environment: str) -> Iterable[str]:
+    from lapwing.stack.secret_names import secret_names
+
+    return secret_names(file.source)
+
+
 def _stored_secrets(file: StackFile, environment: str) -> Iterable[str]:
     from lapwing import settings
     from lapwing.desired.secrets import SecretStore
@@ -59,6 +65,6 @@ def _releases(file: StackFile, environment: str) -> Iterable[str]:
 services = _completer(lambda file, _: file.names("services"))
 parts = _completer(lambda file, _: [*file.names("services"), *file.names("resources")])
 environments = _completer(lambda file, _: file.environments)
-secrets = _completer(lambda file, _: file.secrets)
+secrets = _completer(_secrets)
 stored_secrets = _completer(_stored_secrets)
 releases = _completer(_releases)

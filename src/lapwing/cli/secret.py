@@ -31,6 +31,7 @@ def set_(context: Context, name: str, value: str | None, environment: str) -> No
     """Set NAME to the value from standard input or a prompt."""
     from lapwing.cli import branches
     from lapwing.desired.secrets import SecretStore
+    from lapwing.stack.secret_names import deployed_secrets, secret_names
 
     if value is not None:
         raise UsageError(
@@ -60,12 +61,16 @@ def set_(context: Context, name: str, value: str | None, environment: str) -> No
     store = SecretStore(context.settings.secrets)
     before = store.current(ref.stack, ref.environment).get(name)
     version = store.set(ref.stack, ref.environment, name, given)
-    known = context.stack_file.secrets
-    where = ref.environment + (
-        " --branch NAME" if branches.is_template(context, environment) else ""
-    )
-    then = f" Run `lapwing deploy -e {where}` to use it." if name in known else ""
-    then = " The value is unchanged." if version == before else then
+    file, then = context.stack_file, ""
+    known = secret_names(file.source)
+    on_cluster = file.environment(environment).get("target") == "kubernetes"
+    if version == before:
+        then = " The value is unchanged."
+    elif name in deployed_secrets(file.source) or (on_cluster and name in known):
+        branch = " --branch NAME" if branches.is_template(context, environment) else ""
+        then = f" Run `lapwing deploy -e {ref.environment}{branch}` to use it."
+    elif name in known:
+        then = " It is used at once where `logs` or `backup` is deployed."
     context.printer.say(f"{name} of {ref} is set (version {version}).{then}")
     if name not in known:
         what_next = did_you_mean(name, known) or "List it under `secrets` of a service to use it."

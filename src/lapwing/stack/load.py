@@ -17,7 +17,7 @@ from lapwing.errors import Location, Problem, StackFileError, UsageError, check_
 from lapwing.stack import branch_names, source
 from lapwing.stack.cloud import registry_of
 from lapwing.stack.overlays import overlay
-from lapwing.stack.source import ACCESS_KEYS, Source
+from lapwing.stack.source import Source
 
 if TYPE_CHECKING:
     from lapwing.stack.environment import Environment
@@ -104,25 +104,6 @@ class StackFile:
         """The names of the environments, without validation; `local` always is one."""
         return list(dict.fromkeys([LOCAL, *self.names("environments")]))
 
-    @property
-    def secrets(self) -> list[str]:
-        """The names of the secrets of services and environments, without validation."""
-        environments = _mappings(self.source.data.get("environments"))
-        services = service_settings(self.source)
-        lists = [s.get("secrets") for s in services]
-        entries = [e for entries in lists if isinstance(entries, list) for e in entries]
-        for key, name in (("tls", "key"), ("access", "basic_auth")):
-            parts = _mappings({n: p.get(key) for n, p in enumerate(environments + services)})
-            entries += [p[name] for p in parts if isinstance(p.get(name), str)]
-        logs = _mappings({n: e.get("logs") for n, e in enumerate(environments)})
-        sent = _mappings({n: each.get("headers") for n, each in enumerate(logs)})
-        entries += [name for headers in sent for name in headers.values() if isinstance(name, str)]
-        backups = _mappings({n: e.get("backup") for n, e in enumerate(environments)})
-        if any(str(backup.get("to")).startswith("s3://") for backup in backups):
-            entries += ACCESS_KEYS
-        names = [e.get("name") if isinstance(e, dict) else e for e in entries]
-        return sorted({str(name) for name in names if name})
-
     def load(self, environment: str = LOCAL, *, folders: bool = True) -> LoadedStack:
         """Validate the file for an environment; see the function `load`."""
         declared = _load(self.source, branch_names.template_of(environment), folders=folders)
@@ -144,20 +125,6 @@ def find(
             if (folder / name).exists():
                 return folder / name
     raise UsageError(f"No {' or '.join(names)} found in {begin} or its parent folders.", hint=hint)
-
-
-def service_settings(read: Source) -> list[dict[str, Any]]:
-    """Return the settings of services, also those in environments, without validation."""
-    found = _mappings(read.data.get("services"))
-    for environment in _mappings(read.data.get("environments")):
-        found += _mappings(environment.get("services"))
-    return found
-
-
-def _mappings(found: object) -> list[dict[str, Any]]:
-    """Return the mappings in a mapping, without validation."""
-    values = found.values() if isinstance(found, dict) else ()
-    return [value for value in values if isinstance(value, dict)]
 
 
 def _read_name(read: Source) -> str:

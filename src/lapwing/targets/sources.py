@@ -13,8 +13,9 @@ from lapwing.plan import host_names
 from lapwing.plan.make import Built
 from lapwing.plan.model import Document
 from lapwing.settings import Settings
-from lapwing.stack.load import LOCAL, LoadedStack, service_settings
+from lapwing.stack.load import LOCAL, LoadedStack
 from lapwing.stack.migrations import job_of
+from lapwing.stack.secret_names import service_settings
 from lapwing.system.git import Git, first_names
 
 Progress = Callable[[str], None]

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from lapwing.stack.load import StackFile, load
+from lapwing.stack.secret_names import secret_names
 from lapwing.targets.sources import settings_files
 
 STACK = """\
@@ -50,4 +51,4 @@ def test_invalid_settings_of_other_environments_are_ignored(invalid: str, tmp_pa
     (tmp_path / "lapwing.yaml").write_text(STACK + other)
     file = tmp_path / "lapwing.yaml"
     assert "a.env" in settings_files(load(file, "local"), "api")
-    assert all(isinstance(name, str) for name in StackFile(file).secrets)
+    assert all(isinstance(name, str) for name in secret_names(StackFile(file).source))
