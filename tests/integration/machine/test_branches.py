@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 from collections.abc import Iterator
 from typing import Any
@@ -10,7 +12,8 @@ import httpx
 import pytest
 
 from lapwing.desired.repository import DesiredRepository
-from tests.deployed import Deployed
+from lapwing.observed import status
+from tests.deployed import Deployed, until
 from tests.installation import installation
 
 pytestmark = [pytest.mark.timeout(300), pytest.mark.xdist_group("branches")]
@@ -29,7 +32,12 @@ environments:
   preview: {branches: {max: 2, disk: LIMIT}}
 """
 APP = """\
-import http.server, os, pathlib
+import http.server, os, pathlib, signal, time
+if open("VERSION").read() == "slow":
+    def end(*_):
+        while not os.path.exists("data/end"): time.sleep(0.05)
+        os._exit(0)
+    signal.signal(signal.SIGTERM, end)
 FILE = pathlib.Path("data/notes")
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
@@ -180,3 +188,21 @@ def test_environment_starts_without_the_data_of_a_removed_one(shop: Branches) ->
     shop.where.git("checkout", "-q", "lapwing.yaml")
     shop.where.run("down", "--volumes", "-e", "preview", "--branch", "fix")
     assert shop.listed() == {}
+
+
+def test_removal_waits_for_an_interrupted_down(shop: Branches) -> None:
+    where, place = shop.where, ("-e", "preview", "--branch", "slow")
+    shop.switch("slow")
+    shop.up("slow")
+    folder = where.settings.environment("shop", "preview_slow")
+    down = where.begin("down", *place)
+    until(lambda: (found := status.read(folder)) and found.stopping, "the stop")
+    os.killpg(down.pid, signal.SIGKILL)
+    down.communicate()
+    down = where.begin("down", "--volumes", *place)
+    assert down.stderr is not None
+    printed = iter(down.stderr.readline, "")
+    assert any("stopping app" in line for line in printed), "it does not wait"
+    (where.settings.volume("shop", "preview_slow", "data", "data") / "end").touch()
+    assert down.wait(60) == 0, list(printed)
+    assert shop.left() == []
