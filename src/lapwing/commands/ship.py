@@ -61,12 +61,26 @@ def ship(
         images_run = Shipment(loaded, settings, options, report)
         ship_images(images_run, progress)
         return images_run.result
-    run = _MachineShipment(loaded, settings, options, report)
     if options.images:
         raise UsageError(
             f"--image needs an environment on a cluster; {loaded.environment!r} is a machine.",
             hint="Omit --image: a machine runs releases built from source.",
         )
+    ref = EnvironmentRef(loaded.stack.stack, loaded.environment)
+    is_local = options.commit and options.remote is None and not options.by_server
+    guard = branch_environments.lock(settings, ref, removal=False)
+    with guard if is_local else contextlib.nullcontext():
+        return _ship_to_machine(loaded, settings, options, report, progress)
+
+
+def _ship_to_machine(
+    loaded: LoadedStack,
+    settings: Settings,
+    options: ShipOptions,
+    report: Callable[[str], None],
+    progress: Progress,
+) -> ShipResult:
+    run = _MachineShipment(loaded, settings, options, report)
     bundles.check_target(loaded)
     names = sources.wanted_services(loaded, options.services)
     contained = sources.container_services(loaded, names)

@@ -1,5 +1,7 @@
 """A lock for the environment of a branch, so that its removal waits for its deployments.
 
+It is held by `lapwing receive` on a server, and by the commands on a machine without one.
+
 A pull request can be closed while its deployment still builds. If the removal did not wait, the
 deployment would then commit, and the environment would exist again. Deployments share the lock.
 """

@@ -8,10 +8,11 @@ server has no access to the repository of the source; so removal is a decision o
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import os
 import time
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -23,6 +24,7 @@ from lapwing.desired.repository import DesiredRepository
 from lapwing.desired.secrets import SecretStore
 from lapwing.errors import AgentError, SourceError, StateError, UsageError
 from lapwing.observed import agent, status
+from lapwing.server import branch_lock
 from lapwing.settings import Settings
 from lapwing.stack.branch_names import SEPARATOR, environment_of, split
 from lapwing.stack.branches import Branches
@@ -268,6 +270,23 @@ def check_checkout(folder: Path, environment: str, settings: Settings) -> None:
 
 
 # Removal
+
+
+@contextlib.contextmanager
+def lock(settings: Settings, ref: EnvironmentRef, *, removal: bool) -> Iterator[None]:
+    """Let a removal wait for the deployments of the environment of a branch, and these for it.
+
+    Nothing is locked for another environment, nor in a command that `lapwing receive` runs on a
+    server, where it holds the lock itself. Raises ServerError if the other does not end in time.
+    """
+    if settings.server or split(ref.environment)[1] is None:
+        yield
+        return
+    sources = settings.sources / ref.stack
+    with branch_lock.hold(sources, ref.environment, removal=removal) as file:
+        yield
+        if removal:
+            file.unlink(missing_ok=True)
 
 
 def remove(settings: Settings, ref: EnvironmentRef, actor: str) -> None:

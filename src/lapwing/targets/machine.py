@@ -25,7 +25,6 @@ from lapwing.observed.status import Event, Follower, Status
 from lapwing.plan import maintenance
 from lapwing.plan.model import Maintenance
 from lapwing.settings import Settings
-from lapwing.stack.branch_names import split
 from lapwing.stack.load import StackFile
 from lapwing.system import interrupts
 from lapwing.targets import guards, local_agent, planned
@@ -195,49 +194,17 @@ class MachineTarget:
         return self._result("restore", "unchanged", plan, commit=plan.expected, reason=reason)
 
     def down(self, request: DownRequest) -> DeployResult:
-        """Commit that nothing runs, and wait until all processes have ended.
-
-        With `volumes`, the environment of a branch is then removed.
-        """
-        is_removal = request.volumes and split(self.ref.environment)[1] is not None
-        if request.cluster or (request.volumes and not is_removal):
+        """Commit that nothing runs, and wait until all processes have ended."""
+        if request.cluster or request.volumes:
             option = "--cluster" if request.cluster else "--volumes"
             raise UsageError(
                 f"{option} is not available for {self.ref}, which is on a machine.",
                 hint=f"Run `lapwing down -e {self.ref.environment}`.",
             )
         guards.check_restore(self.settings, self.ref)
-        if is_removal:
-            return self._remove()
         return self.until_stopped(
-            self._earlier_down()
+            self.earlier_down()
             or self.apply("down", planned.down(self.repository, self.ref, self._actor))
-        )
-
-    def _remove(self) -> DeployResult:
-        """Stop the environment of a branch, and remove it with its data. Idempotent."""
-        from lapwing.targets import branch_environments
-
-        result = self._earlier_down()
-        before = self.repository.latest_valid(self.ref.stack, self.ref.environment)
-        if result is None and before and (before.services or before.resources):
-            plan = planned.down(self.repository, self.ref, self._actor)
-            result = self.apply("down", plan)
-        if result is not None:
-            result = self.until_stopped(result)
-            if result.outcome != "succeeded":
-                return result
-        branch_environments.remove(self.settings, self.ref, self._actor)
-        volumes = Rollout(removed=["Volumes"])
-        if result is not None:
-            return msgspec.structs.replace(result, rollout=volumes)
-        return DeployResult(
-            stack=self.ref.stack,
-            environment=self.ref.environment,
-            target=self.name,
-            kind="down",
-            outcome="succeeded",
-            rollout=volumes,
         )
 
     def until_stopped(self, result: DeployResult) -> DeployResult:
@@ -270,7 +237,7 @@ class MachineTarget:
             return self._result("maintenance", "unchanged", plan, reason=reason)
         return self.apply("maintenance", plan)
 
-    def _earlier_down(self) -> DeployResult | None:
+    def earlier_down(self) -> DeployResult | None:
         """Wait for the deployment of an earlier `down` whose processes have not all ended."""
         found = self.read_status()
         if found is None or not (found.running or found.stopping):

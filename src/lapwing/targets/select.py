@@ -43,7 +43,12 @@ def select(
             raise UsageError(f"{option} is for clusters; {environment} is on a machine.")
         if is_pulled_elsewhere(file, environment, settings):
             return PulledTarget(file, environment, settings, reporter)
-        return MachineTarget(file, environment, settings, reporter)
+        kind = MachineTarget
+        if branch_names.split(environment)[1] is not None:
+            from lapwing.targets.branch_target import BranchTarget
+
+            kind = BranchTarget
+        return kind(file, environment, settings, reporter)
     if is_direct(given) or environment == LOCAL:
         from lapwing.targets.kubernetes import KubernetesTarget
 

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -13,6 +14,7 @@ import pytest
 
 from lapwing.desired.repository import DesiredRepository
 from lapwing.observed import status
+from lapwing.system import locks
 from tests.deployed import Deployed, until
 from tests.installation import installation
 
@@ -190,7 +192,16 @@ def test_environment_starts_without_the_data_of_a_removed_one(shop: Branches) ->
     assert shop.listed() == {}
 
 
-def test_removal_waits_for_an_interrupted_down(shop: Branches) -> None:
+def is_locked(file: Path) -> bool:
+    """Return whether a deployment or a removal holds a lock."""
+    try:
+        os.close(locks.acquire(file, wait=False))
+    except BlockingIOError:
+        return True
+    return False
+
+
+def test_removal_waits_for_an_interrupted_down_and_for_a_deployment(shop: Branches) -> None:
     where, place = shop.where, ("-e", "preview", "--branch", "slow")
     shop.switch("slow")
     shop.up("slow")
@@ -206,3 +217,22 @@ def test_removal_waits_for_an_interrupted_down(shop: Branches) -> None:
     (where.settings.volume("shop", "preview_slow", "data", "data") / "end").touch()
     assert down.wait(60) == 0, list(printed)
     assert shop.left() == []
+
+    deployment = where.begin("up", *place)
+    lock = where.home / "sources/shop/.preview_slow.lock"
+    until(lambda: is_locked(lock), "the deployment")
+    deployment.send_signal(signal.SIGSTOP)
+    down = where.begin("down", "--volumes", *place)
+    assert down.stderr is not None
+    assert down.stderr.readline() == "Waiting: preview_slow is being deployed.\n"
+    deployment.send_signal(signal.SIGCONT)
+    data = where.settings.volume("shop", "preview_slow", "data", "data")
+    until(data.is_dir, "the volume")
+    (data / "end").touch()
+    _, printed = deployment.communicate()
+    assert deployment.returncode == 0, printed
+    _, printed = down.communicate()
+    assert down.returncode == 0, printed
+    assert shop.listed() == {}
+    assert shop.left() == []
+    assert not lock.exists()

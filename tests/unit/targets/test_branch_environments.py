@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from lapwing.errors import AgentError, SourceError, StateError, UsageError
+from lapwing.errors import AgentError, ServerError, SourceError, StateError, UsageError
+from lapwing.server import branch_lock
 from lapwing.settings import Settings
 from lapwing.stack.branches import Branches
+from lapwing.stack.load import StackFile
 from lapwing.system import files
-from lapwing.targets.base import EnvironmentRef
+from lapwing.targets.base import (
+    DeployRequest,
+    DownRequest,
+    EnvironmentRef,
+    RollbackRequest,
+    Silent,
+)
 from lapwing.targets.branch_environments import (
     BranchEnvironment,
     branches,
@@ -20,9 +29,11 @@ from lapwing.targets.branch_environments import (
     check_disk,
     choose_room,
     gone,
+    lock,
     remove,
     with_branches,
 )
+from lapwing.targets.branch_target import BranchTarget
 from tests.installation import GIT
 
 MIB = 2**20
@@ -105,6 +116,29 @@ def test_files_that_cannot_be_removed_are_an_error(
     with pytest.raises(AgentError, match="Not all files of shop/preview_fix") as caught:
         remove(settings(tmp_path), ref, "a")
     assert caught.value.detail == str(folder)
+
+
+def test_removal_and_deployment_wait_for_each_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a server, `lapwing receive` holds the lock of the command that it runs."""
+    monkeypatch.setattr(branch_lock, "TIMEOUT_S", 0.0)
+    (tmp_path / "lapwing.yaml").write_text("stack: shop\nenvironments: {preview: {branches: {}}}\n")
+    ref = EnvironmentRef("shop", "preview_fix")
+    file = StackFile(tmp_path / "lapwing.yaml")
+    branch = BranchTarget(file, ref.environment, settings(tmp_path), Silent())
+    with lock(settings(tmp_path), ref, removal=True):
+        with pytest.raises(ServerError, match="still being removed"):
+            branch.deploy(DeployRequest())
+        with pytest.raises(ServerError, match="still being removed"):
+            branch.rollback(RollbackRequest())
+        with lock(dataclasses.replace(settings(tmp_path), server=True), ref, removal=True):
+            pass
+    with (
+        lock(settings(tmp_path), ref, removal=False),
+        pytest.raises(ServerError, match="still being deployed"),
+    ):
+        branch.down(DownRequest(volumes=True))
 
 
 def git(folder: Path, *arguments: str) -> None:
