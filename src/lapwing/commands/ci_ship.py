@@ -36,7 +36,9 @@ def job_of(stacks: Sequence[LoadedStack], forge: Forge, name: str | None) -> Shi
     if loaded is None:
         return None
     job = _job(loaded, forge)
-    return dataclasses.replace(job, settings=(*job.settings, *_build_secrets(loaded)))
+    settings = (*job.settings, *_build_secrets(loaded))
+    scans = "scan" in loaded.stack.model_fields_set
+    return dataclasses.replace(job, settings=settings, scans=scans)
 
 
 def _build_secrets(loaded: LoadedStack) -> list[Setting]:

@@ -14,13 +14,6 @@ Forge = Literal["gitea", "github"]
 CHECKOUT = "actions/checkout@d23441a48e516b6c34aea4fa41551a30e30af803 # v6.1.0"
 SETUP_PYTHON = "actions/setup-python@ece7cb06caefa5fff74198d8649806c4678c61a1 # v6.3.0"
 PYTHON = "3.12"
-HELM = "3.19.0"
-HELM_SUMS = {
-    "amd64": "a7f81ce08007091b86d8bd696eb4d86b8d0f2e1b9f6c714be62f82f96a594496",
-    "arm64": "440cf7add0aee27ebc93fada965523c1dc2e0ab340d4348da2215737fc0d76ad",
-}
-"""SHA-256 of Helm's archives for Linux, which get.helm.sh publishes beside them. Source:
-cert-manager's makefile, which pins the same."""
 FILES: dict[Forge, str] = {
     "github": ".github/workflows/lapwing.yaml",
     "gitea": ".gitea/workflows/lapwing.yaml",
@@ -69,7 +62,7 @@ class ShipJob:
     `way`: `home` is a machine whose LAPWING_HOME the runner uses, `ssh` a server with `host`,
     `pull` one that pulls, `argo` a cluster with Argo CD, `direct` one that Lapwing applies.
     `settings` have to exist in the forge. `login` replaces those of the registry. `is_keyless`: the
-    identity of the job signs the images.
+    identity of the job signs the images. `scans`: the stack file has `scan`.
     """
 
     environment: str
@@ -77,6 +70,7 @@ class ShipJob:
     settings: tuple[Setting, ...] = ()
     login: RegistryLogin | None = None
     is_keyless: bool = False
+    scans: bool = False
 
     @property
     def is_self_hosted(self) -> bool:
@@ -164,29 +158,6 @@ def variables(settings: Sequence[Setting], login: RegistryLogin | None) -> str:
         output = "steps.google.outputs.access_token" if login.account else "github.token"
         found[f"{login.variable}_TOKEN"] = f"${{{{ {output} }}}}"
     return "".join(f"          {name}: {value}\n" for name, value in found.items())
-
-
-def install_helm() -> str:
-    """Return the step that installs Helm where the runner lacks it."""
-    sums = "".join(
-        f"          {digest}  helm-v{HELM}-linux-{name}.tar.gz\n"
-        for name, digest in HELM_SUMS.items()
-    )
-    return f"""\
-      - name: Install Helm to lint the chart
-        run: |
-          if command -v helm; then exit; fi
-          cd "$RUNNER_TEMP"
-          machine=$(uname -m | sed 's/x86_64/amd64/; s/aarch64/arm64/')
-          archive=helm-v{HELM}-linux-$machine.tar.gz
-          curl -fsSLO --retry 3 "https://get.helm.sh/$archive"
-          sha256sum --check --ignore-missing <<'SUMS'
-{sums}\
-          SUMS
-          mkdir -p helm
-          tar -xzf "$archive" -C helm --strip-components=1
-          echo "$RUNNER_TEMP/helm" >> "$GITHUB_PATH"
-"""
 
 
 def in_folder(pipeline: Pipeline) -> str:

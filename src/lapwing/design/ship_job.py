@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 
+from lapwing.design import programs
 from lapwing.design.pipeline import (
     SSH_KEY,
     Pipeline,
@@ -22,26 +23,26 @@ from lapwing.design.pipeline import (
     with_ssh_key,
 )
 
-_SHIP_UNSCANNED = "ship --scan off"
-_PUSH = "Build, test, push, and commit to the desired state"
-_COMMANDS = {
-    "home": ("ship", "Build, test, scan, and commit to the desired state"),
-    "ssh": (_SHIP_UNSCANNED, "Build and test, then deploy on the server"),
-    "pull": (_SHIP_UNSCANNED, _PUSH),
-    "argo": (_SHIP_UNSCANNED, _PUSH),
-    "direct": ("deploy", "Build, push, and deploy to the cluster"),
+_PUSH = "push, and commit to the desired state"
+_TITLES = {
+    "home": "Build, test, scan, and commit to the desired state",
+    "ssh": "Build{}, then deploy on the server",
+    "pull": f"Build{{}}, {_PUSH}",
+    "argo": f"Build{{}}, {_PUSH}",
+    "direct": "Build, push, and deploy to the cluster",
 }
 _FETCH_ALL = ("fetch-depth: 0",)
 """An image has the time of the last commit that changed it, which a shallow clone does not know."""
-_SCANNER = "If the runner has trivy or grype, remove `--scan off`."
+_UNSCANNED = (
+    "To scan for known vulnerabilities, add `scan` to the stack file, and run `lapwing ci init` "
+    "again."
+)
 _NOTES = {
     "home": "Runs on a self-hosted runner with the label `lapwing`, as the user of the agent of {} "
     "(both use one LAPWING_HOME), and never for pull requests. Requires trivy or grype.",
-    "ssh": f"`lapwing server key -e {{}}` allows the SSH key to deploy only this environment. "
-    f"{_SCANNER}",
-    "pull": f"The machine of {{}} pulls what is committed. {_SCANNER}",
-    "argo": f"Argo CD deploys what is committed for {{}}; this job has no access to the cluster. "
-    f"{_SCANNER}",
+    "ssh": "`lapwing server key -e {}` allows the SSH key to deploy only this environment.",
+    "pull": "The machine of {} pulls what is committed.",
+    "argo": "Argo CD deploys what is committed for {}; this job has no access to the cluster.",
     "direct": "Runs on a self-hosted runner with the label `lapwing`, and never for pull requests: "
     "the LAPWING_HOME of its user has the desired state, the history and the secrets of {}. The "
     "kubeconfig of this user has access to the cluster, and its `docker login` may push images.",
@@ -53,9 +54,8 @@ def render(pipeline: Pipeline, job: ShipJob) -> str:
     label = "ubuntu-latest"
     if job.is_self_hosted:
         label = "lapwing" if pipeline.forge == "gitea" else "[self-hosted, lapwing]"
-    _, title = _COMMANDS[job.way]
     return f"""\
-{job_comment(_NOTES[job.way].format(job.environment), job.settings)}\
+{job_comment(_note(job), job.settings)}\
   ship:
     needs: check
     if: github.event_name == 'push'{_except_others(pipeline)}
@@ -67,12 +67,26 @@ def render(pipeline: Pipeline, job: ShipJob) -> str:
 {checkout(*_FETCH_ALL if job.way in ("pull", "argo", "direct") else ())}\
 {"" if job.is_self_hosted else install(pipeline)}\
 {google_login(job.login)}\
-      - name: {title}
+{programs.install_step(programs.TRIVY) if job.scans and not job.is_self_hosted else ""}\
+      - name: {_title(job)}
         run: {_script(pipeline, job)}
         env:
 {variables(job.settings, job.login)}\
           LAPWING_ACTOR: ${{{{ github.actor }}}}
 {in_folder(pipeline)}"""
+
+
+def _note(job: ShipJob) -> str:
+    note = _NOTES[job.way].format(job.environment)
+    if not job.is_self_hosted and not job.scans:
+        return f"{note} {_UNSCANNED}"
+    return f"{note} Requires trivy or grype." if job.way == "direct" and job.scans else note
+
+
+def _title(job: ShipJob) -> str:
+    if job.way == "ssh":
+        return _TITLES["ssh"].format(", test and scan" if job.scans else " and test")
+    return _TITLES[job.way].format(", test, scan" if job.scans else ", test")
 
 
 def shipped_environment(text: str) -> str | None:
@@ -93,7 +107,9 @@ def _permissions(job: ShipJob) -> str:
 
 def _script(pipeline: Pipeline, job: ShipJob) -> str:
     """Return the command, with what it needs before it."""
-    arguments = f"{_COMMANDS[job.way][0]} --environment {job.environment}"
+    unscanned = "" if job.is_self_hosted or job.scans else " --scan off"
+    verb = "deploy" if job.way == "direct" else f"ship{unscanned}"
+    arguments = f"{verb} --environment {job.environment}"
     if job.is_self_hosted:
         return f"""|
           python3 -m venv "$RUNNER_TEMP/lapwing"

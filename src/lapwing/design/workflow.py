@@ -18,7 +18,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 
-from lapwing.design import branch_jobs, ship_job
+from lapwing.design import branch_jobs, programs, ship_job
 from lapwing.design.pipeline import (
     Pipeline,
     check_settings,
@@ -27,7 +27,6 @@ from lapwing.design.pipeline import (
     google_login,
     in_folder,
     install,
-    install_helm,
     job_comment,
     variables,
 )
@@ -181,7 +180,7 @@ def _release(pipeline: Pipeline) -> str:
 {check_settings(checked, "release")}\
 {checkout("fetch-depth: 0")}\
 {install(pipeline)}\
-{install_helm() if pipeline.has_chart else ""}\
+{programs.install_step(programs.HELM) if pipeline.has_chart else ""}\
 {google_login(pipeline.login)}\
       - name: Tag and publish the next version
         run: lapwing release
