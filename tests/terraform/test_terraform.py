@@ -52,7 +52,7 @@ class Terraform:
             f"provider_installation {{\n  filesystem_mirror {{ path = {mirror} }}\n}}\n"
         )
         (root / "zz_override.tf.json").write_text('{"terraform": {"backend": {"local": {}}}}')
-        self._env = {
+        self.environ = {
             **{k: v for k, v in os.environ.items() if not k.startswith("TF_")},
             "TF_CLI_CONFIG_FILE": str(settings),
             "TF_IN_AUTOMATION": "1",
@@ -65,7 +65,7 @@ class Terraform:
         program = require("terraform")
         done = subprocess.run(
             [program, *arguments, "-no-color"],
-            cwd=self.root, env=self._env, capture_output=True, text=True, check=False,
+            cwd=self.root, env=self.environ, capture_output=True, text=True, check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
@@ -95,6 +95,18 @@ def test_rendered_terraform_is_valid_and_passes_checkov(terraform: Terraform) ->
     }
     (terraform.root / "plan.json").write_text(json.dumps(plan))
     assert findings(terraform.root) == exceptions(terraform.root)
+
+
+@pytest.mark.parametrize("terraform", [("smallest", "shared")], indirect=True, ids=["smallest"])
+def test_shared_project_without_a_subject_has_no_provider_of_identities(
+    terraform: Terraform,
+) -> None:
+    """Jobs of Gitea have none: the service account stays, for its key."""
+    del terraform.environ["TF_VAR_ci_subject"]
+    terraform("plan", "-input=false", "-refresh=false", "-out=plan.bin")
+    plan = json.loads(terraform("show", "-json", "plan.bin"))
+    kinds = {r["type"] for r in plan["resource_changes"] if r["name"] == "ci"}
+    assert kinds == {"google_service_account", "google_artifact_registry_repository_iam_member"}
 
 
 @pytest.mark.parametrize("terraform", CLOUDS[:1], indirect=True)
