@@ -201,8 +201,10 @@ def name_service(request: BuildRequest, settings: Settings) -> Iterator[None]:
     try:
         yield
     except (BuildError, SourceError, NoSpaceError) as error:
-        error.message = f"{request.service}: {error.message}"
-        error.args = (error.message,)
+        name = f"{request.service}: "
+        if not error.message.startswith(name):  # An image includes a build for a machine.
+            error.message = name + error.message
+            error.args = (error.message,)
         raise
     except OSError as error:
         if error.errno in FULL:

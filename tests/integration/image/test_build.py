@@ -300,9 +300,18 @@ def test_damaged_layer_is_refused_before_any_tag(shop: Stack, content: bytes, re
 
 
 def test_tracked_file_with_secrets_is_reported(shop: Stack) -> None:
-    shop.write({"api/.env": "KEY=1\n"})
-    done = shop.installation.run("image", "build", "api")
-    assert "api: .env is in git, so the image contains it" in done.stderr
+    web = "  web: {build: ./api, static: dist, route: /pages}\n"
+    files = dict.fromkeys(("api/.env.staging", "api/.env.example", "api/dist/id_rsa"), "KEY=1\n")
+    files["api/dist/index.html"] = ""
+    shop.write({**files, "lapwing.yaml": stack_file(shop.server) + web})
+    done = shop.installation.run("image", "build")
+    reported = [line for line in done.stderr.splitlines() if "is in git" in line]
+    text = "is in git, so the image contains it"
+    assert reported == [
+        f"api: .env.staging {text}",
+        f"api: dist/id_rsa {text}",
+        f"web: dist/id_rsa {text}",
+    ]
 
 
 def test_lock_file_keeps_the_base_after_its_tag_moved(shop: Stack, tmp_path: Path) -> None:

