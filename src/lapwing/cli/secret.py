@@ -63,16 +63,21 @@ def set_(context: Context, name: str, value: str | None, environment: str) -> No
     version = store.set(ref.stack, ref.environment, name, given)
     file, then = context.stack_file, ""
     known = secret_names(file.source)
-    on_cluster = file.environment(environment).get("target") == "kubernetes"
+    found = file.environment(environment)
+    on_cluster = found.get("target") == "kubernetes"
+    is_pulled = bool(found.get("desired")) and not on_cluster
+    is_variable = is_pulled and name.startswith("LAPWING_")
     if version == before:
         then = " The value is unchanged."
+    elif is_variable or (is_pulled and name in deployed_secrets(file.source)):
+        then = " The next pull uses it."
     elif name in deployed_secrets(file.source) or (on_cluster and name in known):
         branch = " --branch NAME" if branches.is_template(context, environment) else ""
         then = f" Run `lapwing deploy -e {ref.environment}{branch}` to use it."
     elif name in known:
         then = " It is used at once where `logs` or `backup` is deployed."
     context.printer.say(f"{name} of {ref} is set (version {version}).{then}")
-    if name not in known:
+    if name not in known and not is_variable:
         what_next = did_you_mean(name, known) or "List it under `secrets` of a service to use it."
         context.printer.say(f"No service has a secret {name}. {what_next}", style="yellow")
 

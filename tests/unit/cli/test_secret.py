@@ -19,6 +19,7 @@ environments:
       to: https://otlp.example.com/v1/logs
       headers: {Authorization: OTLP, X-Key: SESSION_KEY}
     backup: {to: "s3://bucket"}
+  pulled: {desired: "https://git.example.com/desired.git"}
   kind: {target: kubernetes, backup: {to: "s3://bucket"}}
 """
 AT_ONCE = "It is used at once where `logs` or `backup` is deployed."
@@ -30,6 +31,8 @@ AT_ONCE = "It is used at once where `logs` or `backup` is deployed."
         ("SESSION_KEY", "vps", "Run `lapwing deploy -e vps` to use it."),
         ("OTLP", "vps", AT_ONCE),
         ("AWS_ACCESS_KEY_ID", "vps", AT_ONCE),
+        ("SESSION_KEY", "pulled", "The next pull uses it."),
+        ("LAPWING_DESIRED_TOKEN", "pulled", "The next pull uses it."),
         ("AWS_ACCESS_KEY_ID", "kind", "Run `lapwing deploy -e kind` to use it."),
     ],
 )
@@ -37,6 +40,8 @@ def test_secret_that_is_set_states_when_it_is_used(
     name: str, environment: str, then: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LAPWING_HOME", str(tmp_path / "home"))
+    if environment == "pulled":  # Elsewhere, its secrets cannot be set.
+        monkeypatch.setenv("LAPWING_SERVER", "yes")
     (tmp_path / "lapwing.yaml").write_text(STACK)
     arguments = ["-C", str(tmp_path), "secret", "set", name, "-e", environment]
     done = CliRunner().invoke(cli, arguments, input="value")
