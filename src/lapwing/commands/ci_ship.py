@@ -91,7 +91,7 @@ def is_possible(loaded: LoadedStack) -> bool:
 
 
 def is_usual(loaded: LoadedStack) -> bool:
-    """Return whether `ci init` can choose an environment by itself.
+    """Return whether `ci init` can choose an environment without `--environment`.
 
     It chooses neither `local` nor a cluster that needs a self-hosted runner.
     """
