@@ -36,7 +36,7 @@ def workflow_of(directory: Path, environment: str) -> str:
     existing = _existing(top)
     if existing is not None:
         forge, path = existing
-        name, allows = shipped_environment(path.read_text("utf-8")), ci_ship.is_possible
+        name, allows = shipped_environment(path.read_text("utf-8", "replace")), ci_ship.is_possible
     allowed = {stack.environment for stack in released.stacks if allows(stack)}
     name = name if name in allowed else None
     return workflow(pipeline_of(released, forge, name, DISTRIBUTION, top, None))

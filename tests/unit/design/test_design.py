@@ -766,6 +766,15 @@ def test_pipeline_follows_the_environment_of_the_existing_workflow(tmp_path: Pat
     assert ("CI job ship", "then", "CI job release") in arrows
 
 
+def test_existing_workflow_that_is_not_utf_8_is_no_error(tmp_path: Path) -> None:
+    path = written(PIPELINE, tmp_path)
+    write_workflow(path)
+    workflow = tmp_path / ".github/workflows/lapwing.yaml"
+    workflow.write_bytes(b"# caf\xe9\n" + workflow.read_bytes())
+    _, arrows = pipeline_of(path, "vps")
+    assert ("CI job ship", "commits", "Desired state (git)") in arrows
+
+
 def test_cluster_without_argo_rollouts_is_drawn_as_rolling_update(tmp_path: Path) -> None:
     path = written(CLUSTER % "", tmp_path)
     text = output_of(path, "diagram", "bluegreen")
