@@ -11,6 +11,7 @@ from datetime import date, timedelta
 from lapwing.inventory.support import support
 from lapwing.review.finding import Case, Risk, Rule, Severity
 from lapwing.stack.cloud import FREE_TIER
+from lapwing.stack.image import HUB
 from lapwing.stack.source import KeyPath
 from lapwing.system.package_data import read
 
@@ -109,9 +110,10 @@ def single_pods(case: Case) -> Iterator[Risk]:
 def end_of_life(case: Case) -> Iterator[Risk]:
     """Report programs, by the images that run, that get no more security fixes."""
     resources = case.loaded.stack.resources
+    hub = (case.loaded.settings.registry_mirror or HUB).rstrip("/")
     for pods in case.environment.facts.pods:
         for image in pods.images:
-            ended = _ended(image, case.today)
+            ended = _ended(image.removeprefix(f"{hub}/"), case.today)
             if ended is None:
                 continue
             path: KeyPath = (
@@ -154,7 +156,7 @@ def managed_versions(case: Case) -> Iterator[Risk]:
 
 def _ended(image: str, today: date) -> date | None:
     """Return since when a version of an official image has no fixes, if it has none."""
-    name, _, tag = image.partition("@")[0].removeprefix("docker.io/").rpartition(":")
+    name, _, tag = image.partition("@")[0].removeprefix(f"{HUB}/").rpartition(":")
     versions = _versions().get(name.removeprefix("library/"), {})
     version = tag.partition("-")[0].split(".")
     for length in range(len(version), 0, -1):
