@@ -9,6 +9,7 @@ the names of the official images.
 from __future__ import annotations
 
 import contextlib
+import importlib.metadata
 import json
 import os
 import shutil
@@ -22,7 +23,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from uv import find_uv_bin
 
+from tests.needs import require
 from tests.networks import private_network
 
 START_S = 60.0
@@ -159,7 +162,8 @@ def python_files() -> dict[str, Path]:
     files = {f"usr/local/bin/{version}": Path(sys.base_prefix, "bin", version)}
     for found in library.rglob("*"):
         inner = found.relative_to(library)
-        if found.is_file() and not SKIPPED.intersection(inner.parts):
+        # The static library has two thirds of all bytes, and only a compiler needs it.
+        if found.is_file() and found.suffix != ".a" and not SKIPPED.intersection(inner.parts):
             files[f"usr/local/lib/{version}/{inner}"] = found
     return files
 
@@ -191,3 +195,30 @@ def write_base(
         for name, place in files.items():
             if name != "bin/sh":
                 archive.add(place, name, recursive=False)
+
+
+def write_complete_base(path: Path, wheels: Path) -> None:
+    """Write an archive with Python, pip and its packages, Node and npm, to build Dockerfiles on.
+
+    Its `apt-get` installs nothing: no package of the tests needs a compiler.
+    """
+    version = f"python{sys.version_info[0]}.{sys.version_info[1]}"
+    pip = Path(str(importlib.metadata.distribution("pip").locate_file("pip")))
+    npm = Path(require("npm")).resolve().parents[1]
+    files = python_files()
+    folders = {f"usr/local/lib/{version}/site-packages/pip": pip, "usr/lib/npm": npm}
+    for target, folder in {**folders, "wheels": wheels}.items():
+        found = [each for each in folder.rglob("*") if each.is_file() and each.name[:5] != "caddy"]
+        files |= {f"{target}/{each.relative_to(folder)}": each for each in found}
+    scripts = {
+        "apt-get": "true",
+        "pip": f"exec {version} -m pip",
+        "npm": "exec node /usr/lib/npm/bin/npm-cli.js",
+    }
+    for name, command in scripts.items():
+        script = path.with_name(name)
+        script.write_text(f'#!/bin/sh\n{command} "$@"\n')
+        script.chmod(0o755)
+        files[f"usr/local/bin/{name}"] = script
+    programs = ("sh", "dirname", "realpath", "rm", Path(require("node")).name)
+    write_base(path, files, programs, [find_uv_bin()])

@@ -19,48 +19,20 @@ from pathlib import Path
 
 import httpx
 import pytest
-from uv import find_uv_bin
 
 from lapwing.build.image.outline import dockerfile_outline
 from tests.installation import Installation, free_port
 from tests.needs import require
 from tests.registries import Server, docker_registry
 
+from .apps import NODE_APP, PYTHON_APP
 from .conftest import VERSION, Stack
-from .docker import Docker, daemon, python_files, write_base
+from .docker import Docker, daemon, python_files, write_base, write_complete_base
 
 pytestmark = pytest.mark.xdist_group("image")
 
-PYTHON_APP = """\
-import http.server, os, signal, sys
-from markupsafe import escape
-
-class Handler(http.server.BaseHTTPRequestHandler):
-    def do_GET(self):
-        self.send_response(200)
-        self.end_headers()
-        facts = [str(os.getuid()), os.environ["HOME"], escape("<"), str(os.getpid())]
-        self.wfile.write(" ".join(facts).encode())
-
-def stop(*_):
-    print("stopped", flush=True)
-    sys.exit(0)
-
-signal.signal(signal.SIGTERM, stop)
-for folder in ("/app", "/opt/venv", "/"):
-    try:
-        open(folder + "/written", "w")
-    except OSError:
-        continue
-    sys.exit(f"{folder} is writable")
-open("/tmp/written", "w")
-http.server.HTTPServer(("0.0.0.0", int(os.environ["PORT"])), Handler).serve_forever()
-"""
-NODE_APP = """\
-const server = require("http").createServer((q, r) => r.end(`${process.getuid()} ${process.pid}`));
-server.listen(process.env.PORT);
-process.on("SIGTERM", () => { console.log("stopped"); server.close(() => process.exit(0)); });
-"""
+WAYS = pytest.mark.parametrize("way", ["without an engine", "generated Dockerfile"])
+"""The ways to an image: what is built is run by the same test."""
 SITE = {
     "web/dist/index.html": "<p>home</p>",
     "web/dist/about/index.html": "about",
@@ -114,27 +86,27 @@ def bases(docker: Docker, server: Server, tmp_path_factory: pytest.TempPathFacto
 def complete_base(
     docker: Docker, wheels: dict[str, str], tmp_path_factory: pytest.TempPathFactory
 ) -> str:
-    """A base on which a generated Dockerfile can be built without a network.
-
-    It has pip and the packages. Its `apt-get` installs nothing: no package here needs a compiler.
-    """
-    folder = tmp_path_factory.mktemp("complete")
-    files, library = python_files(), f"usr/local/lib/python{VERSION}/site-packages"
-    found = Path(str(importlib.metadata.distribution("pip").locate_file("pip")))
-    files |= {f"{library}/pip/{p.relative_to(found)}": p for p in found.rglob("*") if p.is_file()}
-    wheel = {p.name: p for p in Path(wheels["UV_FIND_LINKS"]).glob("*.whl")}
-    files |= {f"wheels/{name}": p for name, p in wheel.items() if "caddy" not in name}
-    scripts = {"apt-get": "exit 0", "pip": f'exec python{VERSION} -m pip "$@"'}
-    for name, text in scripts.items():
-        (folder / name).write_text(f"#!/bin/sh\n{text}\n")
-        (folder / name).chmod(0o755)
-        files[f"usr/local/bin/{name}"] = folder / name
-    write_base(folder / "base", files, ("sh", "dirname", "realpath", "rm"), [find_uv_bin()])
-    local = "PIP_NO_INDEX=1 PIP_FIND_LINKS=/wheels UV_OFFLINE=1 UV_FIND_LINKS=/wheels"
+    """A base on which a generated Dockerfile can be built without a network."""
+    path = tmp_path_factory.mktemp("complete") / "base"
+    write_complete_base(path, Path(wheels["UV_FIND_LINKS"]))
+    offline = "PIP_NO_INDEX=1 PIP_FIND_LINKS=/wheels UV_OFFLINE=1 UV_FIND_LINKS=/wheels"
     version = f"PYTHON_VERSION={platform.python_version()}"
-    change = f"ENV PATH=/usr/local/bin {version} {local}"
-    docker("import", "--change", change, str(folder / "base"), "complete:1")
+    change = f"ENV PATH=/usr/local/bin {version} {offline}"
+    docker("import", "--change", change, str(path), "complete:1")
     return "complete:1"
+
+
+def use_generated_dockerfile(stack: Stack, service: str, folder: str = "") -> None:
+    """Let a service be built from the Dockerfile that Lapwing writes for it."""
+    text = (stack.installation.folder / "lapwing.yaml").read_text()
+    command = ("image", "dockerfile", service)
+    stack.write(
+        {
+            f"{folder}Dockerfile": stack.installation.run(*command).stdout,
+            f"{folder}.dockerignore": stack.installation.run(*command, "--ignore").stdout,
+            "lapwing.yaml": text.replace("route: /", "route: /, dockerfile: Dockerfile"),
+        }
+    )
 
 
 @pytest.fixture
@@ -175,7 +147,7 @@ def service_file(service: str, registry: str) -> str:
     return f"stack: shop\nregistry: {registry}/team\nservices:\n  {service}\n"
 
 
-@pytest.mark.parametrize("way", ["without an engine", "generated Dockerfile"])
+@WAYS
 def test_python_image_answers_and_gets_sigterm(
     way: str, stack: Stack, docker: Docker, bases: str, request: pytest.FixtureRequest
 ) -> None:
@@ -186,11 +158,7 @@ def test_python_image_answers_and_gets_sigterm(
     file = service_file(service, stack.server.host)
     stack.write({**files, "api/serve.py": PYTHON_APP, "lapwing.yaml": file})
     if way == "generated Dockerfile":
-        printed = stack.installation.run("image", "dockerfile", "api").stdout
-        ignored = stack.installation.run("image", "dockerfile", "api", "--ignore").stdout
-        file = file.replace("route: /", "route: /, dockerfile: Dockerfile")
-        more = {"api/Dockerfile": printed, "api/.dockerignore": ignored}
-        stack.write({**more, "lapwing.yaml": file})
+        use_generated_dockerfile(stack, "api", "api/")
     digest = stack.build("--push")["api"]["digest"]
     image = f"{stack.server.host}/team/api@{digest}"
     container, client = started(docker, image, free_port())
@@ -199,10 +167,16 @@ def test_python_image_answers_and_gets_sigterm(
     assert stop(docker, container) == (0, "stopped")
 
 
-def test_node_image_answers_and_gets_sigterm(stack: Stack, docker: Docker, bases: str) -> None:
+@WAYS
+def test_node_image_answers_and_gets_sigterm(
+    way: str, stack: Stack, docker: Docker, bases: str, request: pytest.FixtureRequest
+) -> None:
     require("npm")
+    base = f"{bases}/node:22-slim"
+    if way == "generated Dockerfile":
+        base = request.getfixturevalue("complete_base")
     lock = {"name": "n", "version": "1.0.0", "lockfileVersion": 3, "packages": {"": {}}}
-    service = f"web: {{build: {{path: ., base: '{bases}/node:22-slim'}}, route: /, command: "
+    service = f"web: {{build: {{path: ., base: '{base}'}}, route: /, command: "
     stack.write(
         {
             "package.json": '{"name": "n", "version": "1.0.0"}',
@@ -211,6 +185,8 @@ def test_node_image_answers_and_gets_sigterm(stack: Stack, docker: Docker, bases
             "lapwing.yaml": service_file(service + "node server.js}", stack.server.host),
         }
     )
+    if way == "generated Dockerfile":
+        use_generated_dockerfile(stack, "web")
     stack.build("--load", "--tag", "node")
     container, client = started(docker, f"{stack.server.host}/team/web:node", free_port())
     with contextlib.closing(client):
