@@ -136,6 +136,29 @@ def test_volume_that_cannot_change_is_refused_before_anything_changes(
     assert requested(api, scope) == "1Gi"
 
 
+@pytest.mark.parametrize("grows", [True, False])
+def test_claim_of_upgrades_grows_with_the_database(
+    api: ApiClient, cluster: Cluster, scope: Scope, grows: bool
+) -> None:
+    deploy(api, scope, "1Gi", grows=grows)  # Its claim takes the place of one of backups.
+    wait_until(lambda: (api.get(claim(scope)) or {})["status"]["phase"] == "Bound", "the claim")
+    said: list[str] = []
+    for storage in ("500Mi", "5Gi", "5Gi"):
+        [template] = database(scope, storage, grows)["spec"]["volumeClaimTemplates"]
+        wanted = {
+            "apiVersion": "v1",
+            "kind": "PersistentVolumeClaim",
+            "metadata": {"name": claim(scope).name, "namespace": scope.namespace},
+            "spec": template["spec"],
+        }
+        volumes.create_claim(api, wanted, said.append)
+    if grows:
+        assert said == [f"growing the volume {claim(scope).name} from 1Gi to 5Gi"]
+    else:
+        assert "cannot grow to 5Gi: its storage class grows-false does not allow it" in said[0]
+    assert requested(api, scope) == ("5Gi" if grows else "1Gi")
+
+
 def test_dry_run_reports_a_volume_that_grows(
     api: ApiClient, cluster: Cluster, scope: Scope
 ) -> None:

@@ -97,6 +97,27 @@ def grow(api: ApiClient, wanted: Object, live: Object, report: Report) -> bool:
     return True
 
 
+def create_claim(api: ApiClient, claim: Object, report: Report) -> None:
+    """Create a claim, or expand the existing one to the size of this one.
+
+    It is reported if its storage class cannot expand volumes: what is stored may still fit.
+    """
+    if api.create(claim) is not None:
+        return
+    reference = Reference.of(claim)
+    live = api.get(reference)
+    is_bound = live is not None and (live.get("status") or {}).get("phase") == "Bound"
+    if live is None or not is_bound or size(_storage(claim)) <= size(_storage(live)):
+        return  # The API server expands only bound claims.
+    try:
+        _check_class(api, live, _storage(claim))
+    except StateError as error:
+        report(error.message)
+        return
+    report(f"growing the volume {reference.name} from {_storage(live)} to {_storage(claim)}")
+    api.patch(reference, {"spec": {"resources": {"requests": {"storage": _storage(claim)}}}})
+
+
 def with_sizes_of(wanted: Object, live: Object) -> Object:
     """Return a StatefulSet whose volumes are at least as large as the live ones."""
     larger = {claim: old for claim, old, new in _changes(wanted, live) if size(old) > size(new)}

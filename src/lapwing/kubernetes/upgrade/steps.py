@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from lapwing.errors import DeploymentFailed, LapwingError
-from lapwing.kubernetes import health
+from lapwing.kubernetes import health, volumes
 from lapwing.kubernetes.apply import apply_object
 from lapwing.kubernetes.applyset import Scope
 from lapwing.kubernetes.client import ApiClient
@@ -135,7 +135,7 @@ class UpgradeSteps:
             raise LapwingError("No backup of the database is configured.")
         name = f"{datetime.now(UTC):%Y%m%d}-{self._id}{scripts.ending}"
         self._report(f"backing up the database to {objects.claim_name(database)}")
-        self._api.create(objects.claim(self._plan, database))
+        volumes.create_claim(self._api, objects.claim(self._plan, database), self._report)
         job = objects.database_task(self._plan, database, "backup", scripts, self._id, name)
         # A Job of an earlier attempt of this upgrade has the name that it was created with.
         [container] = pod_spec(self._run(job))["containers"]
