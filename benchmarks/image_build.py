@@ -5,8 +5,8 @@
 One Flask service with the dependencies of the example, on one base image with this machine's
 Python, in one registry. In every round each contender builds and pushes after one of these changes:
 
-- `cold`: a new line and a new repository; no cache of a build, but the base image.
-- `changed line`: a line of the source.
+- `cold`: a changed line and a new repository, with no build cache; the base image is cached.
+- `changed line`: one line of the source.
 - `changed lock file`: the version of one dependency.
 
 The Dockerfile installs the dependencies before it copies the source. Packages are read from a
@@ -71,7 +71,7 @@ def main() -> None:
     if engine is None or registry is None or os.geteuid() != 0:
         sys.exit("This benchmark needs root, dockerd and docker-registry.")
     if not 0 < rounds < len(VERSIONS):
-        sys.exit(f"--rounds is 1 to {len(VERSIONS) - 1}.")
+        sys.exit(f"--rounds must be between 1 and {len(VERSIONS) - 1}.")
     before = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -27,8 +27,8 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
-# A job of a forge sets `CI` and names its runner and tokens, a user may refuse colors: each changes
-# what commands print or do, and a test that means one of them sets it.
+# A CI job sets `CI` and variables about its runner and tokens, and a user may set NO_COLOR. They
+# change what commands print or do, so a test that needs one of them sets it.
 for name in list(os.environ):
     if name in ("CI", "NO_COLOR", "FORCE_COLOR") or name.startswith(
         ("GITHUB_", "GITEA_", "ACTIONS_", "RUNNER_")

@@ -98,10 +98,10 @@ def test_rendered_terraform_is_valid_and_passes_checkov(terraform: Terraform) ->
 
 
 @pytest.mark.parametrize("terraform", [("smallest", "shared")], indirect=True, ids=["smallest"])
-def test_shared_project_without_a_subject_has_no_provider_of_identities(
+def test_shared_root_without_ci_subject_has_no_workload_identity_provider(
     terraform: Terraform,
 ) -> None:
-    """Jobs of Gitea have none: the service account stays, for its key."""
+    """Jobs of Gitea have no OpenID Connect token: they use a key of the service account."""
     del terraform.environ["TF_VAR_ci_subject"]
     terraform("plan", "-input=false", "-refresh=false", "-out=plan.bin")
     plan = json.loads(terraform("show", "-json", "plan.bin"))

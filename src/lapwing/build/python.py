@@ -195,7 +195,7 @@ def uv() -> str:
         return str(find_uv_bin())
     except FileNotFoundError as error:
         raise BuildError(
-            "The program uv is not where its package installs it.",
+            "The program `uv` was not found in its Python package.",
             hint=f"Install it again: `{sys.executable} -m pip install --force-reinstall uv`.",
             detail=str(error).strip(),
         ) from error

@@ -75,7 +75,7 @@ def set_(context: Context, name: str, value: str | None, environment: str) -> No
         branch = " --branch NAME" if branches.is_template(context, environment) else ""
         then = f" Run `lapwing deploy -e {ref.environment}{branch}` to use it."
     elif name in known:
-        then = " It is used at once where `logs` or `backup` is deployed."
+        then = " No deployment is needed if the `logs` or `backup` that uses it is deployed."
     context.printer.say(f"{name} of {ref} is set (version {version}).{then}")
     if name not in known and not is_variable:
         what_next = did_you_mean(name, known) or "List it under `secrets` of a service to use it."

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 def workflow_of(directory: Path, environment: str) -> str:
     """Return the workflow that `ci init` writes for a project.
 
-    An existing one decides the forge and the environment that it ships to. Without one, it
-    ships to `environment`, if `ci init` can choose it without `--environment`.
+    An existing workflow determines the forge and the environment. Otherwise, the workflow is for
+    GitHub, and ships to `environment` if `ci init` can choose it without `--environment`.
     """
     released = project.read(project.find(directory))
     top = released.folder.resolve()

@@ -1,7 +1,7 @@
 """How the jobs of a workflow log in at the registry, and the settings of the forge for it.
 
-Jobs of GitHub have an identity that Google's registry of `lapwing infra` accepts, and a token for
-ghcr.io. Jobs of Gitea have no OpenID Connect token, and theirs can push to no registry.
+Jobs of GitHub have an identity that the Artifact Registry of `lapwing infra` accepts, and a token
+for ghcr.io. Jobs of Gitea have no OpenID Connect token, and their token can push to no registry.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def _ci_key(stack: Stack) -> str:
 def _token(registry: str) -> str:
     if is_google(_host(registry)):
         return f"a key (JSON) of a service account that may push to {registry}."
-    return f"the password, or a token, which may push to {registry}."
+    return f"a password or token that may push to {registry}."
 
 
 def _host(registry: str) -> str:

@@ -133,9 +133,9 @@ def install(pipeline: Pipeline, *, cached: bool = False) -> str:
 
 
 def google_login(login: RegistryLogin | None) -> str:
-    """Return the step that gets a token of Google for the job's, where a login needs one.
+    """Return the step that exchanges the job's token for one of Google, if the login needs it.
 
-    It writes no file to the workspace, which would be an uncommitted change.
+    It writes no credentials file: a file in the workspace would be an uncommitted change.
     """
     if login is None or login.account is None:
         return ""

@@ -1,8 +1,7 @@
-"""The programs that jobs install where the runner lacks them, from archives with known digests.
+"""Programs that a job installs if the runner lacks them, from archives with pinned digests.
 
-Sources of the digests, which the projects publish beside the archives: cert-manager's
-makefile-modules, which pins the same ones (tools/00_mod.mk); for Trivy's also several other
-repositories.
+The projects publish the digests beside the archives. Sources: tools/00_mod.mk of cert-manager's
+makefile-modules, which pins the same ones; for Trivy also several other repositories.
 """
 
 from __future__ import annotations
@@ -13,10 +12,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """An archive for Linux, with its name for each machine that `sums` has the SHA-256 of.
+    """A program in an archive for Linux at the URL `place`, with the SHA-256 for each architecture.
 
-    `archive` has `$machine` in its place. `others` can be used instead, if the runner has them.
-    `top` is whether the archive has one folder with everything.
+    `amd64` and `arm64` are the values of `$machine` in `archive`, and the keys of `sums`. Nothing
+    is installed if the runner has the program or one of `others`. `top`: the archive has one
+    top-level folder, which is stripped.
     """
 
     name: str

@@ -161,7 +161,8 @@ def _release(pipeline: Pipeline) -> str:
         # The job `ship` is skipped on some branches.
         condition = "!failure() && !cancelled() && github.event_name == 'push'"
         needs = f"    needs: [check, ship]\n    if: ${{{{ {condition} }}}}\n"
-    # The release checks before the tag that it can write; some registries need no secret for it.
+    # `release` checks its write access before it tags, and some registries need no secret, so the
+    # workflow checks only that the variables exist.
     checked = [setting for setting in pipeline.settings if not setting.is_secret]
     has_identity = pipeline.is_keyless or pipeline.login is not None
     identity = "      id-token: write\n" if has_identity else ""

@@ -259,8 +259,9 @@ def _wait_for_deletion(api: ApiClient, thing: Object, report: Report) -> None:
         if time.monotonic() > until:
             raise ClusterError(
                 f"{reference} is still being deleted after {DELETION_TIMEOUT_S:.0f} s.",
-                hint=f"`kubectl get {reference.kind.lower()} {reference.name}{place} -o yaml` "
-                "shows what the deletion waits for: finalizers, the conditions of a namespace.",
+                hint=f"Run `kubectl get {reference.kind.lower()} {reference.name}{place} -o yaml` "
+                "to see what blocks the deletion (finalizers, or the conditions of a namespace), "
+                "then run this command again.",
             )
         if not reported:
             report(f"waiting until {reference} is deleted")

@@ -74,8 +74,8 @@ def of_volumes(
 ) -> list[Problem]:
     """Return why pods of a namespace wait for a volume.
 
-    What an event reports may be solved: an earlier one of a claim that is bound, or of a pod that
-    has a newer event.
+    Events about solved problems are ignored: those of a claim that is bound, and those of a pod
+    that has a newer event.
     """
     waiting = [p for p in pods if not _has_started(p)]
     used = {name for pod in waiting for name in _claims_of(pod)}
@@ -85,7 +85,7 @@ def of_volumes(
     newest: dict[str, Object] = {}
     for event in sorted(events, key=_time):
         about = event["involvedObject"]
-        # The events of a claim that its volume is being provisioned alternate with the reason.
+        # A claim also has events that its volume is being provisioned: they are not the reason.
         if about.get("kind") == "Pod" or event.get("reason") in VOLUME_REASONS:
             newest[str(about.get("uid"))] = event
     return [
@@ -208,6 +208,6 @@ def _unscheduled(status: Mapping[str, Any]) -> list[Problem]:
                 hint = "Its volume is not provisioned: check for a default StorageClass with "
                 hint += "`kubectl get storageclass`."
             elif 'persistentvolumeclaim "' in text and "not found" in text:
-                hint = "Create the claim in the namespace of the environment."
+                hint = "Create this PersistentVolumeClaim in the namespace of the environment."
             return [Problem(text, hint)]
     return []

@@ -3,7 +3,7 @@
     stopping   suspend the scheduled jobs and end their runs, scale the services to 0, and back up
                all databases, which nothing writes to any more
     loading    a Job loads the backup into the running database. A service with an offline
-               migration starts once, without traffic: an old one must not run on a newer schema
+               migration starts once, without traffic, to check that it supports the schema
     starting   scale the services to their replicas from before, and resume the scheduled jobs
 
 Each step is recorded in the cluster before it begins, and can be repeated, so the same command
@@ -237,7 +237,9 @@ class Restore:
                 f"{release} reports unknown migrations in the restored {restoring.name}: an old "
                 "version must not run with a newer schema. The services are stopped.",
                 hint=f"Run `{before.command(self._scope.environment)}` to return to the data from "
-                "before the restore. To use this backup, first deploy the version that made it.",
+                "before the restore. To use this backup, then deploy the version that made it "
+                f"(`lapwing deploy -e {self._scope.environment} --image SERVICE=IMAGE`), and "
+                "restore it again.",
             )
 
     def _start(self) -> list[Reference]:

@@ -100,7 +100,7 @@ def grow(api: ApiClient, wanted: Object, live: Object, report: Report) -> bool:
 def create_claim(api: ApiClient, claim: Object, report: Report) -> None:
     """Create a claim, or expand the existing one to the size of this one.
 
-    It is reported if its storage class cannot expand volumes: what is stored may still fit.
+    If its storage class cannot expand volumes, this is only reported: the data may still fit.
     """
     if api.create(claim) is not None:
         return

@@ -1,9 +1,9 @@
 """Wait until objects are ready, with a progress line for each change, and report why they are not.
 
-The objects are polled, often after a change and then every second: a watch would have to be
-restarted whenever it breaks. A problem that waiting does not solve (a missing image, a crash loop)
-ends the wait once it has lasted for `patience` seconds, long before the deadline: many programs
-crash once or twice until their database is ready.
+The objects are polled, at short intervals after a change, then every second: a watch would have to
+be restarted whenever it breaks. A problem that waiting does not solve (a missing image, a crash
+loop) ends the wait once it has lasted for `patience` seconds, long before the deadline: many
+programs crash once or twice until their database is ready.
 
 `ResourceWaiter` has the longer steps of an upgrade: it deletes, scales and waits for hours, and
 tolerates an API server that is unreachable for a while.
@@ -24,7 +24,7 @@ from lapwing.kubernetes.problems import Problem
 from lapwing.system.retry import RetryPolicy
 
 POLL = RetryPolicy(first_delay=0.1, max_delay=1.0)
-"""How long to wait between two looks, in seconds: longer while nothing changes."""
+"""The interval of polling, in seconds: it grows while nothing changes."""
 LOG_LINES = 12
 """Lines of the log that are shown of a container that crashes."""
 MAX_OUTAGE_S = 120.0

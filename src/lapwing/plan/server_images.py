@@ -23,8 +23,8 @@ class ServerImage:
 
     `user` is its numeric user, `data` the folder of its data, `scratch` the other folders that it
     writes to, `memory` what it gets by default. `sorting` is a folder in `data` for large temporary
-    files, if its server would write them to /tmp; an initialization ignores it, because its name
-    begins with a dot.
+    files, if the server would otherwise write them to /tmp. Its name begins with a dot, so that
+    the server can still initialize `data`.
     """
 
     name: str

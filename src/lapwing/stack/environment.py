@@ -386,8 +386,9 @@ class Environment(StrictModel):
     )
     registry_mirror: NonEmpty | None = Field(
         None,
-        description="The registry and folder from which a cluster pulls the images of Docker Hub "
-        "that Lapwing adds (Envoy, curl, rclone) and those of databases: a mirror or a cache.",
+        description="A mirror or pull-through cache of Docker Hub, as registry and folder, from "
+        "which a cluster pulls the images that Lapwing adds (Envoy, curl, rclone) and those of "
+        "databases.",
         examples=["registry.example.com/docker-hub"],
     )
     gateway: Annotated[

@@ -106,9 +106,10 @@ def parse(text: str, *, lower: bool = False, default_tag: str | None = LATEST) -
 
 
 def mirrored(text: str, mirror: str | None) -> str:
-    """Return an image of Docker Hub as it is in a mirror, a registry and folder; others as is.
+    """Return the reference of a Docker Hub image in a mirror (registry and folder).
 
-    The mirror has the official images in `library/`, as Docker Hub has them.
+    Official images are in `library/` of the mirror, as on Docker Hub. An image of another registry
+    is returned unchanged.
     """
     reference = parse(text)
     if mirror is None or reference.registry != HUB:

@@ -53,7 +53,7 @@ def check_registry_mirror(_: Stack, environment: Environment) -> Iterator[Violat
     """`registry_mirror` is for Kubernetes, and is a host and a folder."""
     key = "registry_mirror"
     if environment.registry_mirror is not None and environment.target == "machine":
-        hint = "On a machine, set `registry-mirrors` of Docker, or `image` of the resources."
+        hint = "Set `registry-mirrors` in /etc/docker/daemon.json, or `image` of the resources."
         yield Violation(f"`{key}` is only for `target: kubernetes`.", (key,), hint, key=True)
     yield from registry_violations(environment.registry_mirror, key)
 

@@ -16,7 +16,7 @@ def secret_names(read: Source) -> list[str]:
 
 
 def deployed_secrets(read: Source) -> set[str]:
-    """Return the names of the secrets of which a deployment has a version."""
+    """Return the names of the secrets whose new values are used after a deployment."""
     services = service_settings(read)
     lists = [s.get("secrets") for s in services]
     entries = [e for entries in lists if isinstance(entries, list) for e in entries]
@@ -28,7 +28,7 @@ def deployed_secrets(read: Source) -> set[str]:
 
 
 def current_secrets(read: Source) -> set[str]:
-    """Return the names of the secrets whose present value a machine uses."""
+    """Return the names of the secrets whose new values a machine uses without a deployment."""
     environments = _environments(read)
     sent = _parts(_parts(environments, "logs"), "headers")
     names = {name for headers in sent for name in headers.values() if isinstance(name, str)}

@@ -24,8 +24,8 @@ def is_google(host: str) -> bool:
 def user_of(host: str, token: str) -> str:
     """Return the user for a token whose variable `_USER` is not set.
 
-    Google requires the user of the kind of token: the key of a service account, a JSON object, or
-    an access token. Other registries accept any name.
+    Google requires a fixed user for each kind of token: the key of a service account (a JSON
+    object) or an access token. Other registries accept any name.
     """
     if not is_google(host):
         return "lapwing"

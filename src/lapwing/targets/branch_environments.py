@@ -274,10 +274,10 @@ def check_checkout(folder: Path, environment: str, settings: Settings) -> None:
 
 @contextlib.contextmanager
 def lock(settings: Settings, ref: EnvironmentRef, *, removal: bool) -> Iterator[None]:
-    """Let a removal wait for the deployments of the environment of a branch, and these for it.
+    """Lock the environment of a branch: shared by deployments, exclusive for a removal.
 
-    Nothing is locked for another environment, nor in a command that `lapwing receive` runs on a
-    server, where it holds the lock itself. Raises ServerError if the other does not end in time.
+    Other environments are not locked. On a server, `lapwing receive` holds the lock for the
+    command that it runs. Raises ServerError on a timeout.
     """
     if settings.server or split(ref.environment)[1] is None:
         yield

@@ -63,7 +63,7 @@ def live_images(
 def live_documents(
     repository: DesiredRepository, stack: str, environment: str
 ) -> Iterator[tuple[Document, float]]:
-    """Yield the documents that were live, the newest first, each with the time until which."""
+    """Yield the documents that were live, newest first, each with the time it was replaced."""
     entries = history(repository, stack, environment, HISTORY_LENGTH)
     live = [entry for entry in entries if entry.outcome not in NEVER_LIVE]
     documents = repository.documents(stack, environment, [entry.commit for entry in live])

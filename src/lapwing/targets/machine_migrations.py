@@ -13,8 +13,8 @@ Each step is a deployment like any other, so the agent completes or undoes it af
 an interruption between two steps the same command continues: what is stopped stays stopped, and a
 job that succeeded does not run again.
 
-`restore` could bring a newer schema to an old release, too: the newest backup may be from before
-the return to that release.
+`restore` could also give an old release a newer schema: the newest backup may have been made before
+that release was deployed again.
 """
 
 from __future__ import annotations
@@ -210,11 +210,11 @@ def check_restore(
             continue
         if not _is_restored(since, name, job.release):
             raise UsageError(
-                f"{database} of backup {backup.id} was migrated by release {job.release}, and "
-                f"{now} must not run with a newer schema.",
-                hint=f"Restore an older backup (`lapwing backup list -e {ref.environment}`), or "
-                f"first run `lapwing deploy -e {ref.environment} --allow-downtime` on the revision "
-                f"{job.revision}. Nothing was changed.",
+                f"{database} of backup {backup.id} was migrated by release {job.release}; the "
+                f"deployed release {now} must not run with a newer schema. Nothing was changed.",
+                hint=f"Restore an older backup (`lapwing backup list -e {ref.environment}`). Or "
+                f"check out revision {job.revision}, run `lapwing deploy -e {ref.environment} "
+                "--allow-downtime`, and restore this backup again.",
             )
 
 

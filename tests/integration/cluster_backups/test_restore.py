@@ -145,7 +145,7 @@ def test_killed_restore_is_completed_by_the_same_command(shop: Shop, moment: str
     assert shop.ask("get", "a") == "2"
 
 
-def test_backup_with_a_newer_schema_is_not_served_by_an_old_version(shop: Shop) -> None:
+def test_restore_does_not_start_an_old_version_with_a_newer_schema(shop: Shop) -> None:
     [job] = [o for o in shop.pods.objects if o["kind"] == "Job"]
     shop.cluster.add(job)
     shop.ask("set", "a", "1")

@@ -32,7 +32,7 @@ from .docker import Docker, daemon, python_files, write_base, write_complete_bas
 pytestmark = pytest.mark.xdist_group("image")
 
 WAYS = pytest.mark.parametrize("way", ["without an engine", "generated Dockerfile"])
-"""The ways to an image: what is built is run by the same test."""
+"""How an image is built. The same test runs the image of each."""
 SITE = {
     "web/dist/index.html": "<p>home</p>",
     "web/dist/about/index.html": "about",

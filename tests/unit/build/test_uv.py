@@ -12,14 +12,14 @@ from lapwing.build.python import uv
 from lapwing.errors import BuildError
 
 
-def test_missing_program_is_named_with_the_way_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_uv_is_reported_with_a_hint(monkeypatch: pytest.MonkeyPatch) -> None:
     def find() -> str:
         raise UvNotFound("Could not find the uv binary in any of these:\n - /usr/bin\n")
 
     monkeypatch.setattr(package, "find_uv_bin", find)
     with pytest.raises(BuildError) as missing:
         uv()
-    assert missing.value.message == "The program uv is not where its package installs it."
+    assert missing.value.message == "The program `uv` was not found in its Python package."
     assert missing.value.hint is not None
     assert f"{sys.executable} -m pip install --force-reinstall uv" in missing.value.hint
     assert missing.value.detail is not None

@@ -22,7 +22,7 @@ environments:
   pulled: {desired: "https://git.example.com/desired.git"}
   kind: {target: kubernetes, backup: {to: "s3://bucket"}}
 """
-AT_ONCE = "It is used at once where `logs` or `backup` is deployed."
+AT_ONCE = "No deployment is needed if the `logs` or `backup` that uses it is deployed."
 
 
 @pytest.mark.parametrize(

@@ -750,7 +750,7 @@ def write_workflow(path: Path, *arguments: str) -> None:
     output_of(path, "ci", "init", "--forge", "github", *source, *arguments)
 
 
-def test_pipeline_of_an_environment_leads_to_it_before_there_is_a_workflow(tmp_path: Path) -> None:
+def test_pipeline_without_a_workflow_ships_to_the_requested_environment(tmp_path: Path) -> None:
     _, arrows = pipeline_of(written(PIPELINE, tmp_path), "vps2")
     assert ("CI job ship", "commits", "Desired state (git)") in arrows
     assert ("Desired state (git)", "is deployed by", "Deployment to vps2") in arrows

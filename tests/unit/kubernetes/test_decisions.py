@@ -190,7 +190,7 @@ def test_missing_claim_is_to_be_created() -> None:
     message = '0/1 nodes are available: persistentvolumeclaim "backups" not found.'
     condition = {"type": "PodScheduled", "reason": "Unschedulable", "message": message}
     [found] = problems.of_pods([{"metadata": {"name": "a"}, "status": {"conditions": [condition]}}])
-    assert found.hint == "Create the claim in the namespace of the environment."
+    assert found.hint == "Create this PersistentVolumeClaim in the namespace of the environment."
 
 
 def test_the_reference_of_an_object() -> None:

@@ -60,7 +60,7 @@ def test_a_long_outage_fails_the_step(monkeypatch: pytest.MonkeyPatch) -> None:
         waiter(Api("Complete", outages=1), []).ready([JOB])
 
 
-def test_looks_are_frequent_after_a_change_and_then_rarer(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_poll_interval_grows_until_a_change(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wait, "POLL", RetryPolicy(first_delay=0.1, max_delay=1.0))
     delays: list[float] = []
     monkeypatch.setattr(time, "sleep", delays.append)

@@ -311,7 +311,7 @@ def _compress(archive: tarfile.TarFile, name: str, diff_id: str, settings: Setti
 
 
 def _unpacked(member: IO[bytes]) -> IO[bytes]:
-    """Return a layer without compression: Docker's containerd image store saves it with gzip."""
+    """Return an uncompressed layer. Docker's containerd image store saves layers with gzip."""
     is_packed = member.read(2) == b"\x1f\x8b"
     member.seek(0)
     return cast("IO[bytes]", gzip.GzipFile(fileobj=member)) if is_packed else member

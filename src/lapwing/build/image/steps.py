@@ -1,9 +1,9 @@
 """The step of a Dockerfile that failed, from the output of the engine that built it.
 
 Docker and Podman execute one step after the other, so the last one that began has failed. BuildKit
-executes steps of several stages at once and puts the number of a step before each line of it.
-The error of a build has the output of this step only: an earlier one may print the word "error",
-too (`apt-get` installs packages with that name).
+executes steps of several stages in parallel, and begins each line of output with the number of its
+step. The error contains only the output of the failed step, because an earlier one may also print
+the word "error": `apt-get` installs packages with that name.
 """
 
 from __future__ import annotations

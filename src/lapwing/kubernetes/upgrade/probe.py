@@ -1,4 +1,4 @@
-"""A probe: one start of a version without traffic, which shows whether it fits the schema."""
+"""Start a version once without traffic, to see whether it supports the schema of the data."""
 
 from __future__ import annotations
 

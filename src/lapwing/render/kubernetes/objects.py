@@ -120,9 +120,9 @@ class ClusterEnvironment:
         )
 
     def pinned(self, image: str) -> str:
-        """Return a third-party image as it is pulled.
+        """Return the reference by which a third-party image is pulled.
 
-        It is that of the mirror of the environment, with its digest, if lapwing.lock has it.
+        It has the mirror of the environment, if any, and the digest, if lapwing.lock has it.
         """
         return image_lock.pinned(mirrored(image, self.settings.registry_mirror), self.digests)
 
