@@ -79,6 +79,21 @@ def test_namespace_that_is_being_deleted_is_created_again(
     assert f"waiting until Namespace {scope.namespace} is deleted" in reported
 
 
+def test_job_that_is_being_deleted_is_created_again(
+    api: ApiClient, cluster: Cluster, scope: Scope
+) -> None:
+    put(api, scope, objects.job(scope, "migrate", "shop/api:v1"))
+    job = objects.job(scope, "migrate", "shop/api:v2")  # The template of a Job cannot be changed.
+    path = f"/apis/batch/v1/namespaces/{scope.namespace}/jobs/{job['metadata']['name']}"
+    merge = "application/merge-patch+json"
+    cluster.call("PATCH", path, {"metadata": {"finalizers": ["shop.example/backup"]}}, merge)
+    api.delete(Reference.of(job))
+    planned = apply.dry_run(api, scope, [objects.namespace(scope), job])
+    assert planned[Reference.of(job)] == "create"
+    cluster.call("PATCH", path, {"metadata": {"finalizers": None}}, merge)
+    assert Reference.of(job) in put(api, scope, job).changed
+
+
 def test_prune_keeps_data_and_unmanaged_objects(
     api: ApiClient, cluster: Cluster, scope: Scope
 ) -> None:

@@ -24,6 +24,7 @@ from lapwing.kubernetes.client import FIELD_MANAGER, ApiClient
 from lapwing.kubernetes.health import Health
 from lapwing.kubernetes.objects import Object, Reference, is_terminating
 from lapwing.kubernetes.prune import prune
+from lapwing.kubernetes.wait import poll
 from lapwing.kubernetes.waves import CLUSTER_WIDE_SHARED, FIRST_WAVE, group_by_wave, wave_of
 
 Wait = Callable[[Sequence[Reference]], Mapping[Reference, Health] | None]
@@ -42,7 +43,7 @@ CONTROLLERS = frozenset(
     }
 )
 """Field managers whose values take precedence over those of the manifests."""
-DELETION_TIMEOUT_S = 300.0
+DELETION_TIMEOUT_S = 600.0
 """Seconds that an object may take to be deleted before it is created again."""
 
 
@@ -96,8 +97,7 @@ def apply_objects(
     wanted = {Reference.of(t) for t in wanted_objects}
     live = check_objects(api, scope, wanted_objects)
     if terminating := [thing for thing in live.values() if is_terminating(thing)]:
-        for thing in terminating:
-            _wait_for_deletion(api, thing, report)
+        wait_for_deletion(api, terminating, report)
         live = check_objects(api, scope, wanted_objects)  # With a namespace, what it held is gone.
     before = applyset.references(api.get(scope.applyset))
     result = ApplyResult()
@@ -214,14 +214,14 @@ def dry_run(api: ApiClient, scope: Scope, things: Sequence[Object]) -> dict[Refe
     found = check_objects(api, scope, wanted)
     live = {reference: thing for reference, thing in found.items() if not is_terminating(thing)}
     actions: dict[Reference, str] = {}
-    namespace = api.get(Reference("v1", "Namespace", "", scope.namespace))
-    if namespace is not None and is_terminating(namespace):
-        namespace, live = None, {}  # What it holds is deleted with it.
+    namespace = api.get(scope.home)
+    if namespace is not None and is_terminating(namespace):  # What it holds is deleted with it.
+        namespace, live = None, {r: t for r, t in live.items() if r.namespace != scope.namespace}
     for thing in wanted:
         reference = Reference.of(thing)
         if reference not in live:
             actions[reference] = "create"
-            if namespace is not None:
+            if namespace is not None and reference not in found:
                 api.apply(thing, dry_run=True)
             continue
         if thing["kind"] == "StatefulSet" and volumes.check(api, thing, live[reference]):
@@ -245,28 +245,29 @@ def _without_failed_job(api: ApiClient, live: Object | None, report: Report) -> 
     if live is None or live["kind"] != "Job" or health.judge(live).state != "failed":
         return live
     api.delete(Reference.of(live), uid=live["metadata"]["uid"])
-    _wait_for_deletion(api, live, report)
+    wait_for_deletion(api, [live], report)
     return None
 
 
-def _wait_for_deletion(api: ApiClient, thing: Object, report: Report) -> None:
-    """Wait until an object that is being deleted is gone. Raises ClusterError on a timeout."""
-    reference, until, reported = Reference.of(thing), time.monotonic() + DELETION_TIMEOUT_S, False
-    place = f" -n {reference.namespace}" if reference.namespace else ""
-    while (found := api.get(reference)) is not None:
-        if found["metadata"]["uid"] != thing["metadata"]["uid"]:
-            return
-        if time.monotonic() > until:
+def wait_for_deletion(api: ApiClient, things: Iterable[Object], report: Report) -> None:
+    """Wait until objects that are being deleted are gone. Raises ClusterError on a timeout."""
+    uids = {Reference.of(thing): thing["metadata"]["uid"] for thing in things}
+    until = time.monotonic() + DELETION_TIMEOUT_S
+
+    def look() -> str | None:
+        found = {reference: api.get(reference) for reference in uids}
+        left = [r for r, t in found.items() if t is not None and t["metadata"]["uid"] == uids[r]]
+        if left and time.monotonic() > until:
+            place = f" -n {left[0].namespace}" if left[0].namespace else ""
             raise ClusterError(
-                f"{reference} is still being deleted after {DELETION_TIMEOUT_S:.0f} s.",
-                hint=f"Run `kubectl get {reference.kind.lower()} {reference.name}{place} -o yaml` "
+                f"{left[0]} is still being deleted after {DELETION_TIMEOUT_S:.0f} s.",
+                hint=f"Run `kubectl get {left[0].kind.lower()} {left[0].name}{place} -o yaml` "
                 "to see what blocks the deletion (finalizers, or the conditions of a namespace), "
                 "then run this command again.",
             )
-        if not reported:
-            report(f"waiting until {reference} is deleted")
-            reported = True
-        time.sleep(0.1)
+        return f"waiting until {', '.join(map(str, left))} is deleted" if left else None
+
+    poll(look, report)
 
 
 def _service_accounts(wave: Iterable[Object], live: Mapping[Reference, Object]) -> list[Reference]:

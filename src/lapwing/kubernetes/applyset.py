@@ -42,6 +42,11 @@ class Scope:
         return ",".join(f"{k}={v}" for k, v in self.labels.items())
 
     @property
+    def home(self) -> Reference:
+        """The namespace of the environment."""
+        return Reference("v1", "Namespace", "", self.namespace)
+
+    @property
     def applyset(self) -> Reference:
         """The ConfigMap that holds the apply set."""
         return Reference("v1", "ConfigMap", self.namespace, NAME)

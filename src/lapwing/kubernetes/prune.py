@@ -90,7 +90,7 @@ def delete_data(api: ApiClient, scope: Scope) -> list[Reference]:
         for thing in (*volumes, *generated)
         if api.delete(Reference.of(thing), uid=thing["metadata"]["uid"])
     ]
-    namespace = api.get(Reference("v1", "Namespace", "", scope.namespace))
+    namespace = api.get(scope.home)
     api.delete(restores.reference(scope))
     if namespace and scope.manages(namespace) and not has_unmanaged_objects(api, scope):
         api.delete(Reference.of(namespace))

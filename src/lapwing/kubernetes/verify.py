@@ -55,7 +55,7 @@ def verify(api: ApiClient, scope: Scope, requests: EdgeRequests) -> Iterator[Che
     Raises ClusterUnreachableError or ClusterLoginError if the API server cannot be queried at all.
     """
     yield CheckResult(API_SERVER, True, api.version())
-    namespace = api.get(Reference("v1", "Namespace", "", scope.namespace))
+    namespace = api.get(scope.home)
     phase = str(((namespace or {}).get("status") or {}).get("phase", "missing"))
     yield CheckResult(f"namespace {scope.namespace} exists", phase == "Active", phase)
     if namespace is None:

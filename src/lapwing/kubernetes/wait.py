@@ -59,12 +59,12 @@ def wait_until_ready(
     Raises DeploymentFailed with the problems, and the last lines of the log that explains them.
     """
     check = _ReadinessCheck(api, references, limits)
-    _poll(check.look, report)
+    poll(check.look, report)
     return check.states
 
 
-def _poll(look: Callable[[], str | None], report: Report) -> None:
-    """Call `look` until it returns None; report what it waits for when that changes."""
+def poll(look: Callable[[], str | None], report: Report) -> None:
+    """Call `look` until it returns None; report what it returns when that changes."""
     reported, unchanged = "", 0
     while (text := look()) is not None:
         if text != reported:
@@ -259,7 +259,7 @@ class ResourceWaiter:
                 raise DeploymentFailed(f"Timed out after {limit:.0f} s: {text.rstrip('.')}.")
             return text
 
-        _poll(guarded, self.report)
+        poll(guarded, self.report)
 
     def ready(self, references: Sequence[Reference], *, patience: float = 20.0) -> None:
         """Wait until objects are ready; resume paused Rollouts, since clients get 503 meanwhile.

@@ -17,7 +17,7 @@ from lapwing.kubernetes.apply import ApplyOptions, ApplyResult
 from lapwing.kubernetes.applyset import Scope
 from lapwing.kubernetes.client import ApiClient
 from lapwing.kubernetes.health import Health
-from lapwing.kubernetes.objects import Object, Reference
+from lapwing.kubernetes.objects import Object, Reference, is_terminating
 from lapwing.kubernetes.secrets import GeneratedSecret
 from lapwing.kubernetes.upgrade import guard
 from lapwing.kubernetes.upgrade.guard import NO_DOWNTIME, UpgradeOptions
@@ -46,6 +46,15 @@ class Applier:
         self.store = store
         self.reporter = reporter
         self.logins = logins
+
+    def await_namespace(self) -> None:
+        """Wait while the namespace is being deleted: what it still holds is not for this command.
+
+        Raises ClusterError on a timeout.
+        """
+        namespace = self.api.get(self.scope.home)
+        if namespace is not None and is_terminating(namespace):
+            apply.wait_for_deletion(self.api, [namespace], self.reporter.say)
 
     def things(self, plan: PlannedChange) -> list[tuple[int, Object]]:
         """List the objects of the manifests and the Secrets with a value here, with their waves."""

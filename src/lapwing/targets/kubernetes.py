@@ -236,6 +236,8 @@ class KubernetesTarget:
                 store = SecretStore(self.settings.secrets)
                 logins = Logins(self.settings)
                 applier = Applier(api, self.scope, self.repository, store, self.reporter, logins)
+                if not dry_run:
+                    applier.await_namespace()
                 run(applier, done)
                 self._tag_images(done)
                 url = self.cluster.url(api) or None
