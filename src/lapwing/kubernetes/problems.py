@@ -99,8 +99,9 @@ def _of_volume(event: Object) -> Problem:
     about, message = event["involvedObject"], " ".join(str(event.get("message", "")).split())
     text = VOLUME_REASONS[event["reason"]].format(name=about["name"])
     hint = "Check its storage class, or the default one, with `kubectl get storageclass`."
-    is_claim = about.get("kind") == "PersistentVolumeClaim"
-    return Problem(f"{text}: {message.rstrip('.')}", hint if is_claim else None)
+    if about.get("kind") == "Pod":
+        hint = f"Run `kubectl describe pod {about['name']} -n {about.get('namespace')}`."
+    return Problem(f"{text}: {message.rstrip('.')}", hint)
 
 
 def _has_started(pod: Object) -> bool:

@@ -171,6 +171,7 @@ class Waiting:
                     "metadata": {"resourceVersion": str(number)},
                     "involvedObject": {
                         "kind": about,
+                        "namespace": "shop",
                         "name": name if about == "Pod" else "data-shop-db-0",
                         "uid": "pod" if about == "Pod" else "claim",
                     },
@@ -232,8 +233,10 @@ def test_reason_of_a_volume_that_is_not_ready_is_reported(
     line, error = waited_for(Waiting(kind, "Pending", *events))
     assert reason in line
     assert reason in error.message
-    if events[0][0] == CLAIM:
-        assert "kubectl get storageclass" in str(error.hint)
+    of_claim = events[0][0] == CLAIM
+    command = "kubectl get storageclass" if of_claim else "kubectl describe pod shop-db"
+    assert command in str(error.hint)
+    assert of_claim or "-n shop`" in str(error.hint)
 
 
 @pytest.mark.parametrize(
