@@ -23,9 +23,10 @@ import pytest
 from tests.needs import require
 from tests.unit.render.stacks import STACKS, cases
 
+SUBJECTS = [f"repo:company/app:ref:refs/heads/{branch}" for branch in ("main", "next")]
 VARIABLES = {
     "billing_account": "000000-AAAAAA-000000",
-    "ci_subject": "repo:company/app:ref:refs/heads/main",
+    "ci_subjects": json.dumps(SUBJECTS),
     "atlas_organization_id": "0123456789abcdef01234567",
     "edge_zones": '{"production": ["europe-west1-b"], "staging": ["europe-west1-b"]}',
     "authorized_networks": '{"office": "192.0.2.0/24"}',
@@ -98,11 +99,16 @@ def test_rendered_terraform_is_valid_and_passes_checkov(terraform: Terraform) ->
 
 
 @pytest.mark.parametrize("terraform", [("smallest", "shared")], indirect=True, ids=["smallest"])
-def test_shared_root_without_ci_subject_has_no_workload_identity_provider(
-    terraform: Terraform,
-) -> None:
+def test_shared_root_grants_each_ci_subject(terraform: Terraform) -> None:
     """Jobs of Gitea have no OpenID Connect token: they use a key of the service account."""
-    del terraform.environ["TF_VAR_ci_subject"]
+    terraform("plan", "-input=false", "-refresh=false", "-out=plan.bin")
+    plan = json.loads(terraform("show", "-json", "plan.bin"))
+    granted = {r.get("index") for r in plan["resource_changes"] if r["name"] == "ci"}
+    assert set(SUBJECTS) <= granted
+    [provider] = [r for r in plan["resource_changes"] if r["type"].endswith("pool_provider")]
+    condition = provider["change"]["after"]["attribute_condition"]
+    assert condition == "assertion.sub in " + json.dumps(SUBJECTS, separators=(",", ":"))
+    del terraform.environ["TF_VAR_ci_subjects"]
     terraform("plan", "-input=false", "-refresh=false", "-out=plan.bin")
     plan = json.loads(terraform("show", "-json", "plan.bin"))
     kinds = {r["type"] for r in plan["resource_changes"] if r["name"] == "ci"}

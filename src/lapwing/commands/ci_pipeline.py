@@ -58,9 +58,10 @@ def pipeline_of(
     branch: str | None,
 ) -> Pipeline:
     """Return what the workflow of a project depends on."""
-    ship = ci_ship.job_of(released.stacks, forge, environment)
     release = released.delivery.release
-    login, settings = release_login(released, forge)
+    branches = (branch,) if branch else tuple(each.name for each in release.branches)
+    ship = ci_ship.job_of(released.stacks, forge, environment, branches)
+    login, settings = release_login(released, forge, branches)
     is_signed = _signs(released)
     if is_signed and not is_keyless(released, forge):
         meaning = "the private key of `signing` (PEM), which signs charts and mirrored images."
@@ -71,7 +72,7 @@ def pipeline_of(
         bool(released.stacks),
         _built(released, ship),
         ship,
-        (branch,) if branch else tuple(each.name for each in release.branches),
+        branches,
         ignored_paths(release.docs),
         settings=tuple(settings),
         login=login,

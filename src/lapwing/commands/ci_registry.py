@@ -6,6 +6,9 @@ for ghcr.io. Jobs of Gitea have no OpenID Connect token, and their token can pus
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
+
 from lapwing.design.pipeline import GOOGLE_PROVIDER, Forge, RegistryLogin, Setting
 from lapwing.stack.cloud import cloud_registry, shared_project_of
 from lapwing.stack.image import parse
@@ -17,14 +20,14 @@ RELEASE_TOKEN = "LAPWING_REGISTRY_TOKEN"  # noqa: S105 - the name of a variable
 
 
 def ship_login(
-    stack: Stack, forge: Forge, registry: str
+    stack: Stack, forge: Forge, registry: str, branches: Sequence[str]
 ) -> tuple[RegistryLogin | None, list[Setting]]:
     """Return how the job that ships logs in at a registry, and the settings for it."""
     host = _host(registry)
     variable = registry_variable(host)
     if registry == cloud_registry(stack):
         if forge == "github":
-            return _google_identity(stack, variable)
+            return _google_identity(stack, variable, branches)
         return None, [Setting(f"{variable}_TOKEN", _ci_key(stack))]
     if forge == "github" and host == "ghcr.io":
         return RegistryLogin(variable), []
@@ -35,7 +38,9 @@ def ship_login(
     ]
 
 
-def release_login(released: Released, forge: Forge) -> tuple[RegistryLogin | None, list[Setting]]:
+def release_login(
+    released: Released, forge: Forge, branches: Sequence[str]
+) -> tuple[RegistryLogin | None, list[Setting]]:
     """Return how the job that releases logs in, and the settings for it.
 
     By default it has the token of the forge, with which a job of GitHub can push to ghcr.io.
@@ -49,19 +54,22 @@ def release_login(released: Released, forge: Forge) -> tuple[RegistryLogin | Non
     stack = released.stacks[0].stack if released.stacks else None
     if stack is not None and registry == cloud_registry(stack):
         if forge == "github":
-            return _google_identity(stack, registry_variable(_host(registry)))
+            return _google_identity(stack, registry_variable(_host(registry)), branches)
         return None, [Setting(RELEASE_TOKEN, _ci_key(stack))]
     if forge == "github" and registry.startswith("ghcr.io/"):
         return None, []
     return None, [Setting(RELEASE_TOKEN, _token(registry))]
 
 
-def _google_identity(stack: Stack, variable: str) -> tuple[RegistryLogin, list[Setting]]:
+def _google_identity(
+    stack: Stack, variable: str, branches: Sequence[str]
+) -> tuple[RegistryLogin, list[Setting]]:
     account = _account(stack)
+    subjects = json.dumps([f"repo:OWNER/REPOSITORY:ref:refs/heads/{name}" for name in branches])
     meaning = (
-        "the output `ci_provider` of the Terraform root `shared`. Apply it with ci_subject "
-        "= repo:OWNER/REPOSITORY:ref:refs/heads/BRANCH: only jobs of this branch can then "
-        f"act as {account}, which may push images."
+        "the output `ci_provider` of the Terraform root `shared`. Apply it with ci_subjects "
+        f"= {subjects}: only jobs of the release branches can then act as {account}, which may "
+        "push images."
     )
     return RegistryLogin(variable, account), [Setting(GOOGLE_PROVIDER, meaning, is_secret=False)]
 

@@ -26,8 +26,12 @@ from lapwing.stack.load import LOCAL, LoadedStack
 from lapwing.system.git import without_login
 
 
-def job_of(stacks: Sequence[LoadedStack], forge: Forge, name: str | None) -> ShipJob | None:
+def job_of(
+    stacks: Sequence[LoadedStack], forge: Forge, name: str | None, branches: Sequence[str]
+) -> ShipJob | None:
     """Return the job that ships to an environment; None if there is none to ship to.
+
+    `branches` are the release branches, whose jobs log in at the registry.
 
     By default it is the first machine other than `local`, else the first cluster whose Argo CD has
     a `repository`. Raises UsageError.
@@ -35,7 +39,7 @@ def job_of(stacks: Sequence[LoadedStack], forge: Forge, name: str | None) -> Shi
     loaded = _chosen(stacks, name)
     if loaded is None:
         return None
-    job = _job(loaded, forge)
+    job = _job(loaded, forge, branches)
     settings = (*job.settings, *_build_secrets(loaded))
     scans = "scan" in loaded.stack.model_fields_set
     return dataclasses.replace(job, settings=settings, scans=scans)
@@ -47,11 +51,11 @@ def _build_secrets(loaded: LoadedStack) -> list[Setting]:
     return [Setting(name, "a secret of `build: {secrets: [...]}`.") for name in names]
 
 
-def _job(loaded: LoadedStack, forge: Forge) -> ShipJob:
+def _job(loaded: LoadedStack, forge: Forge, branches: Sequence[str]) -> ShipJob:
     environment, settings = loaded.environment, loaded.settings
     if settings.target == "machine":
         if settings.desired is not None and loaded.stack.registry is not None:
-            return _to_registry(loaded, forge, "pull", settings.desired.url)
+            return _to_registry(loaded, forge, "pull", settings.desired.url, branches)
         if settings.host is None:
             return ShipJob(environment, "home")
         allow = f"`lapwing server key -e {environment} FILE.pub`"
@@ -64,7 +68,7 @@ def _job(loaded: LoadedStack, forge: Forge) -> ShipJob:
             f"`repository` is not set for `{environment}`, so CI has nothing to commit to.",
             hint="Add `repository:` with the git URL that Argo CD reads.",
         )
-    return _to_registry(loaded, forge, "argo", settings.repository)
+    return _to_registry(loaded, forge, "argo", settings.repository, branches)
 
 
 def _chosen(stacks: Sequence[LoadedStack], name: str | None) -> LoadedStack | None:
@@ -101,7 +105,11 @@ def is_usual(loaded: LoadedStack) -> bool:
 
 
 def _to_registry(
-    loaded: LoadedStack, forge: Forge, way: Literal["pull", "argo"], repository: str
+    loaded: LoadedStack,
+    forge: Forge,
+    way: Literal["pull", "argo"],
+    repository: str,
+    branches: Sequence[str],
 ) -> ShipJob:
     """Return the job that pushes to a registry and commits to a remote repository."""
     settings = list(_repository_settings(repository))
@@ -112,7 +120,7 @@ def _to_registry(
     login, is_keyless = None, False
     registry = loaded.stack.registry if way == "pull" else loaded.registry
     if registry is not None and (way == "pull" or loaded.stack.services_without_image):
-        login, needed = ship_login(loaded.stack, forge, registry)
+        login, needed = ship_login(loaded.stack, forge, registry, branches)
         settings += needed
         signing = loaded.stack.signing
         is_keyless = signing is not None and signing.keyless is not None

@@ -84,8 +84,8 @@ SECURITY = (
         lambda s: s.has_closed_firewall and s.has_closed_pods,
     ),
     Claim(
-        "Nodes can only pull images; CI can push images from one branch, with a short-lived token "
-        "instead of a key.",
+        "Nodes can only pull images; CI can push images from release branches, with a short-lived "
+        "token instead of a key.",
         lambda s: s.granted("ci", "writer") and s.granted("nodes", "reader"),
     ),
     Claim(

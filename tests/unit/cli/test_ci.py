@@ -339,3 +339,17 @@ def test_release_to_artifact_registry_of_another_project_needs_a_key(
     printed = " ".join(capsys.readouterr().err.split())
     assert f"Create the secret LAPWING_REGISTRY_TOKEN: {key}" in printed
     assert "_USER" not in (tmp_path / FILES["github"]).read_text()
+
+
+def test_identity_of_google_is_for_every_release_branch(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The job `release` runs on each of them."""
+    (tmp_path / ".git").mkdir()
+    text = (CASES / "github-artifact-registry/lapwing.yaml").read_text()
+    text += "release: {branches: [main, {name: next, prerelease: rc}]}\n"
+    (tmp_path / "lapwing.yaml").write_text(text)
+    init(tmp_path, "--forge", "github")
+    subjects = [f"repo:OWNER/REPOSITORY:ref:refs/heads/{name}" for name in ("main", "next")]
+    printed = " ".join(capsys.readouterr().err.split())
+    assert f"Apply it with ci_subjects = {json.dumps(subjects)}: only jobs of" in printed

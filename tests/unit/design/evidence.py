@@ -252,14 +252,14 @@ def _spread(r: Rendered) -> set[str]:
 
 
 def _one_branch(r: Rendered) -> bool:
-    """CI writes to the registry and has no key: one subject gets a token. Nodes only read."""
+    """CI writes to the registry and has no key: release branches get tokens. Nodes only read."""
     roles = {n: b["role"] for n, b in r.shared_roles("ci")} | {n: b["role"] for n, b in r.own.get(
         "google_artifact_registry_repository_iam_member", {}).items()}  # fmt: skip
     [pool] = r.shared["google_iam_workload_identity_pool_provider"].values()
     keys = {"google_service_account_key"} & {*r.own, *r.shared}
     return (
         roles == {"ci": "roles/artifactregistry.writer", "nodes": "roles/artifactregistry.reader"}
-        and "var.ci_subject" in pool["attribute_condition"]
+        and "var.ci_subjects" in pool["attribute_condition"]
         and not keys
     )
 

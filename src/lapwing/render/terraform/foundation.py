@@ -45,7 +45,7 @@ def variables(project: Project) -> Body:
     """Render the variables: what is not in the stack file, such as the billing account."""
     needed = ["billing_account", "folder_id"]
     if project.folder == SHARED:
-        needed += ["collect_tagged", "ci_issuer", "ci_subject"]
+        needed += ["collect_tagged", "ci_issuer", "ci_subjects"]
     else:
         needed.append("authorized_networks")
         needed += ["edge_zones", "cloud_armor"] if project.domains else []
