@@ -49,7 +49,7 @@ class Installation:
 
     def __init__(self, root: Path, **environ: str) -> None:
         self.command: tuple[str | Path, ...] = (LAPWING,)
-        self.home = root / "home"
+        self.home = root / ".local"  # Hidden, as the default is below ~/.local.
         self.folder = root / "stack"
         self.folder.mkdir(parents=True)
         self.port = free_port()

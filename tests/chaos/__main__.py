@@ -34,7 +34,7 @@ def run(seed: int, seconds: float, root: Path, record: Record) -> None:
     with contextlib.ExitStack() as stack:
         disk = None
         if PARTS["tmpfs"]():
-            disk = stack.enter_context(mounted(root / "home", DISK_SIZE))
+            disk = stack.enter_context(mounted(root / ".local", DISK_SIZE))
         else:
             say("No small disk can be mounted (not root): nothing happens in rounds that fill it.")
         where = stack.enter_context(installation(root))

@@ -53,13 +53,15 @@ ROUTE_REQUESTS = 3
 async def check_health(port: int, spec: Service) -> str | None:
     """Check a replica once; returns None if it is healthy, otherwise the reason.
 
-    With a health path, a status below 400 is healthy; without one, any status below 500 to requests
-    for the service's route.
+    With a health path, or files, a status below 400 is healthy; without, any status below 500 to
+    requests for the service's route.
     """
     path = spec.health.path
     if path is not None:
         return await _request(port, path, spec.health, limit=400)
-    requests = [_request(port, route_of(spec), spec.health, limit=500) for _ in range(CONNECTIONS)]
+    limit = 400 if spec.kind == "static" else 500
+    route, health = route_of(spec), spec.health
+    requests = [_request(port, route, health, limit=limit) for _ in range(CONNECTIONS)]
     return next((reason for reason in await asyncio.gather(*requests) if reason), None)
 
 

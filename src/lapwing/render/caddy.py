@@ -23,8 +23,8 @@ GZIPPED = ".gz"
 build cannot check their content. Source: caddyserver.com, JSON structure, http.precompressed."""
 MIN_COMPRESSED_BYTES = 512
 """Smaller responses are not compressed."""
-HIDDEN = [".*", "lapwing.yaml", "lapwing.lock", "lapwing-release.yaml"]
-"""Files that are never served: a site may be the top folder of a repository."""
+HIDDEN = ["lapwing.yaml", "lapwing.lock", "lapwing-release.yaml"]
+"""Files that are never served, beside dotfiles: a site may be the top folder of a repository."""
 IMMUTABLE = "public, max-age=31536000, immutable"
 ASSET = (
     r"(?i)\.(avif|bmp|css|csv|eot|gif|gz|html?|ico|jpe?g|js|json|map|md|mjs|mp[34]|og[gv]|otf|pdf|png"
@@ -62,6 +62,7 @@ def config(
                             *_pages(root, spa=spa),
                             _immutable(root),
                             _compressed(),
+                            _no_dotfiles(),
                             *([_other_releases(root, recent)] if recent else []),
                             _well_known(root),
                             _file(root),
@@ -134,6 +135,20 @@ def _compressed() -> Json:
     }
 
 
+def _no_dotfiles() -> Json:
+    """Answer 404 to a path with a name that begins with a dot, but for `/.well-known/`.
+
+    `hide` of the file server cannot do that: it compares a pattern without a slash with each
+    component of the whole path on the disk, so `.*` would hide every file below `~/.local`. Source:
+    caddyserver.com, JSON structure, http.handlers.file_server.
+    """
+    top = {"path_regexp": {"pattern": r"^/\."}, "not": [{"path": ["/.well-known/*"]}]}
+    return {
+        "match": [top, {"path_regexp": {"pattern": r"^/.+/\."}}],
+        "handle": [{"handler": "error", "status_code": 404}],
+    }
+
+
 def _other_releases(root: PurePath, recent: PurePath) -> Json:
     """Source: caddyserver.com, JSON structure, http.matchers.file: `try_files` takes globs."""
     return {
@@ -155,12 +170,11 @@ def _other_releases(root: PurePath, recent: PurePath) -> Json:
 
 def _well_known(root: PurePath) -> Json:
     """Serve the one hidden folder that is public. Source: RFC 8615."""
-    inside = root / ".well-known"
     return {
         "match": [{"path": ["/.well-known/*"]}],
         "handle": [
             {"handler": "rewrite", "strip_path_prefix": "/.well-known"},
-            {"handler": "file_server", "root": str(inside), "hide": [str(inside / ".*")]},
+            {"handler": "file_server", "root": str(root / ".well-known")},
         ],
         "terminal": True,
     }

@@ -136,7 +136,7 @@ def test_invalid_stack_file_is_reported(
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Disk]:
     require("tmpfs")
-    with mounted(tmp_path / "home") as made:
+    with mounted(tmp_path / ".local") as made:
         yield made
 
 

@@ -251,6 +251,16 @@ async def _reply_to_shop(reader: asyncio.StreamReader, writer: asyncio.StreamWri
     writer.close()
 
 
+async def test_files_are_healthy_only_if_envoy_would_accept_them() -> None:
+    """A service without a health path may answer 4xx to its route, but not a folder of files."""
+    program, files = (Service(kind=k, release="a", revision="a") for k in ("web", "static"))
+    async with await asyncio.start_server(_reply_to_shop, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        assert await checks.check_health(port, program) is None
+        refused = await checks.check_health(port, files)
+        assert refused == "GET / responded with status 400"
+
+
 async def test_agent_and_envoy_send_the_same_host_in_health_checks(tmp_path: Path) -> None:
     healths = (Health(path="/", host="shop.example"), Health(path="/"))
     shop, other = (Service(kind="web", release="a", revision="a", health=h) for h in healths)

@@ -27,6 +27,8 @@ FILES = {
     ".env": "SECRET=1",
     "lapwing.yaml": "stack: secret",
     ".git/config": "secret",
+    "docs/.drafts/plan": "secret",
+    ".well-known/.drafts/plan": "secret",
     ".well-known/security.txt": "contact",
     ".well-known/assetlinks": "links",
 }
@@ -63,15 +65,18 @@ def serve(root: Path, folder: Path, *, spa: bool, route: str = "/") -> Iterator[
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """The files of a release in a store, beside one that was active and one that never was."""
+    """The files of a release in a store, beside one that was active and one that never was.
+
+    The store is below a hidden folder, as in ~/.local/share/lapwing, the default home.
+    """
     others = {n: {f"assets/{n}-AbCd1234.js": n} for n in ("old", "never")}
     for release, files in {**others, "web-2": FILES}.items():
         for name, text in files.items():
-            path = tmp_path / "store" / release / "app" / name
+            path = tmp_path / ".local/store" / release / "app" / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
-    caddy.record_active(tmp_path / "recent", tmp_path / "store/old/app", time.time())
-    return tmp_path / "store/web-2/app"
+    caddy.record_active(tmp_path / "recent", tmp_path / ".local/store/old/app", time.time())
+    return tmp_path / ".local/store/web-2/app"
 
 
 @pytest.fixture
@@ -127,9 +132,9 @@ def test_hashed_names_are_immutable(spa: httpx.Client) -> None:
 def test_releases_that_never_were_active_are_not_public(spa: httpx.Client, tmp_path: Path) -> None:
     assert spa.get("/assets/never-AbCd1234.js").status_code == 404
     recent, now = tmp_path / "recent", time.time()
-    caddy.record_active(recent, tmp_path / "store/never/app", now)
+    caddy.record_active(recent, tmp_path / ".local/store/never/app", now)
     assert spa.get("/assets/never-AbCd1234.js").text == "never"
-    caddy.record_active(recent, tmp_path / "store/web-2/app", now + KEEP_ASSETS_S + 1)
+    caddy.record_active(recent, tmp_path / ".local/store/web-2/app", now + KEEP_ASSETS_S + 1)
     for name in ("never", "old"):
         assert spa.get(f"/assets/{name}-AbCd1234.js").status_code == 404
 
@@ -162,6 +167,10 @@ def test_folder_named_as_the_route_is_served_as_it_is(root: Path, tmp_path: Path
         "/lapwing.yaml",
         "/.git/config",
         "/%2egit/config",
+        "//.git/config",
+        "/docs/.drafts/plan",
+        "/docs/..%2f.git/config",
+        "/.well-known/.drafts/plan",
         "/assets/../.env",
         "/.well-known/../.env",
         "/.well-known/%2e%2e/.env",
@@ -208,7 +217,7 @@ def test_compressed_copies_are_served(root: Path, tmp_path: Path) -> None:
     for folder, name, text in (
         (root, "index.html", page),
         (root, "assets/big-AbCd1234.js", script),
-        (tmp_path / "store/old/app", "assets/gone-AbCd1234.js", script),
+        (tmp_path / ".local/store/old/app", "assets/gone-AbCd1234.js", script),
     ):
         (folder / name).write_text(text)
         precompress(folder)
