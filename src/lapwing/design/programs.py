@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Program:
+class RunnerProgram:
     """A program in an archive for Linux at the URL `place`, with the SHA-256 for each architecture.
 
     `amd64` and `arm64` are the values of `$machine` in `archive`, and the keys of `sums`. Nothing
@@ -30,7 +30,7 @@ class Program:
     top: bool = False
 
 
-HELM = Program(
+HELM = RunnerProgram(
     "helm",
     "Install Helm to lint the chart",
     "https://get.helm.sh",
@@ -43,7 +43,7 @@ HELM = Program(
     },
     top=True,
 )
-TRIVY = Program(
+TRIVY = RunnerProgram(
     "trivy",
     "Install Trivy to scan for vulnerabilities",
     "https://github.com/aquasecurity/trivy/releases/download/v0.72.0",
@@ -58,7 +58,7 @@ TRIVY = Program(
 )
 
 
-def install_step(program: Program) -> str:
+def install_step(program: RunnerProgram) -> str:
     """Return the step that installs a program where the runner lacks it."""
     found = " || ".join(f"command -v {name}" for name in (program.name, *program.others))
     sums = "".join(

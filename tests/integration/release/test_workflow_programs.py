@@ -22,7 +22,7 @@ import pytest
 import yaml
 
 from lapwing.design import pipeline
-from lapwing.design.programs import HELM, TRIVY, Program
+from lapwing.design.programs import HELM, TRIVY, RunnerProgram
 from lapwing.design.workflow import workflow
 from tests import https_files
 from tests.integration.registry.test_transport import certificate
@@ -33,13 +33,13 @@ TOOLS = ("bash", "cat", "curl", "gzip", "mkdir", "sed", "sha256sum", "tar", "una
 
 
 @pytest.fixture
-def program(request: pytest.FixtureRequest) -> Program:
+def program(request: pytest.FixtureRequest) -> RunnerProgram:
     """The program that is installed."""
     return getattr(request, "param", HELM)
 
 
 @pytest.fixture
-def archive(tmp_path: Path, program: Program) -> Path:
+def archive(tmp_path: Path, program: RunnerProgram) -> Path:
     """The archive of a program as its host has it, for this machine."""
     machine = {"x86_64": program.amd64, "aarch64": program.arm64}[os.uname().machine]
     folder = tmp_path / "served" / urlsplit(program.place).path.lstrip("/")
@@ -56,7 +56,7 @@ def archive(tmp_path: Path, program: Program) -> Path:
 
 
 @pytest.fixture
-def home(tmp_path: Path, program: Program, archive: Path) -> Iterator[Path]:
+def home(tmp_path: Path, program: RunnerProgram, archive: Path) -> Iterator[Path]:
     """A home whose curl finds the host of the archive here, with a certificate that it trusts."""
     host = urlsplit(program.place).netloc
     authority, _ = certificate(tmp_path, host)
@@ -69,7 +69,7 @@ def home(tmp_path: Path, program: Program, archive: Path) -> Iterator[Path]:
 
 
 def run_step(
-    home: Path, digest: str, *tools: str, program: Program = HELM
+    home: Path, digest: str, *tools: str, program: RunnerProgram = HELM
 ) -> subprocess.CompletedProcess[str]:
     """Run the generated step with a digest in place of the pinned ones, and only some programs."""
     ship = pipeline.ShipJob("production", "ssh", scans=True)
