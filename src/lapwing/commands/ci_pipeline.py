@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import yaml
+
 from lapwing import DISTRIBUTION
 from lapwing.commands import ci_ship
 from lapwing.commands.ci_registry import release_login
@@ -36,7 +38,16 @@ def workflow_of(directory: Path, environment: str) -> str:
     existing = _existing(top)
     if existing is not None:
         forge, path = existing
-        name, allows = shipped_environment(path.read_text("utf-8", "replace")), ci_ship.is_possible
+        allows = ci_ship.is_possible
+        try:
+            name = shipped_environment(path.read_text("utf-8", "replace"))
+        except (ValueError, yaml.YAMLError) as error:
+            mark = getattr(error, "problem_mark", None)
+            position = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
+            raise UsageError(
+                f"{path}{position} is not a valid workflow.",
+                hint="Correct it, or write it again with `lapwing ci init --force`.",
+            ) from error
     allowed = {stack.environment for stack in released.stacks if allows(stack)}
     name = name if name in allowed else None
     return workflow(pipeline_of(released, forge, name, DISTRIBUTION, top, None))

@@ -22,7 +22,11 @@ from lapwing.design.pipeline import (
     variables,
     with_ssh_key,
 )
+from lapwing.system.yaml_loader import read_yaml
 
+_COMMENT = re.compile(r"(?:^|(?<=\s))#.*", re.MULTILINE)
+_SHIP = re.compile(r"\blapwing\b[^\n;&|]*?\s(?:ship|deploy)\b([^\n;&|]*)")
+_ENVIRONMENT = re.compile(r"\s(?:--environment|-e)[ =][\"']?([^\s\"']+)")
 _PUSH = "push, and commit to the desired state"
 _TITLES = {
     "home": "Build, test, scan, and commit to the desired state",
@@ -89,11 +93,28 @@ def _title(job: ShipJob) -> str:
     return _TITLES[job.way].format(", test, scan" if job.scans else ", test")
 
 
-def shipped_environment(text: str) -> str | None:
-    """Return the environment that a workflow, or a command in it, ships the main branch to."""
-    command = re.compile(r"\b(?:ship|deploy) (?!--check).*--environment (\S+)$", re.M)
-    found = command.search(text)
-    return found and found[1]
+def shipped_environment(workflow: str) -> str | None:
+    """Return the environment that a workflow ships the main branch to.
+
+    Raises yaml.YAMLError or ValueError if it is not a workflow.
+    """
+    try:
+        jobs = read_yaml(workflow)["jobs"].values()
+        scripts = [str(step.get("run", "")) for job in jobs for step in job.get("steps", ())]
+    except (AttributeError, KeyError, TypeError) as error:
+        raise ValueError("not a workflow") from error
+    return next(filter(None, map(environment_of_script, scripts)), None)
+
+
+def environment_of_script(script: str) -> str | None:
+    """Return the environment that the script of a step ships the main branch to."""
+    lines = _COMMENT.sub("", script.replace("\\\n", " "))
+    for command in _SHIP.finditer(lines):
+        words = command[1].split()
+        found = _ENVIRONMENT.search(command[1])
+        if found and not any(word.startswith(("--check", "--branch")) for word in words):
+            return found[1]
+    return None
 
 
 def _permissions(job: ShipJob) -> str:

@@ -766,6 +766,48 @@ def test_pipeline_follows_the_environment_of_the_existing_workflow(tmp_path: Pat
     assert ("CI job ship", "then", "CI job release") in arrows
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        "# was: lapwing ship --environment old\n          lapwing ship --environment vps2",
+        "lapwing ship --environment vps2 --verbose",
+        "lapwing ship --scan off -e vps2  # was -e vps",
+        "lapwing ship \\\n            --environment=vps2",
+        "lapwing ship --check -e vps && lapwing ship -e 'vps2'",
+        'lapwing ship -e vps --branch "$BRANCH"; lapwing deploy -e vps2',
+    ],
+)
+def test_pipeline_follows_the_environment_of_an_edited_workflow(
+    command: str, tmp_path: Path
+) -> None:
+    path = written(PIPELINE, tmp_path)
+    write_workflow(path)
+    workflow = tmp_path / ".github/workflows/lapwing.yaml"
+    before = "lapwing ship --scan off --environment vps\n"
+    text = workflow.read_text().replace("jobs:\n", "# lapwing ship -e vps\njobs:\n")
+    assert before in text
+    workflow.write_text(text.replace(before, f"{command}\n"))
+    _, arrows = pipeline_of(path, "vps2")
+    assert ("CI job ship", "commits", "Desired state (git)") in arrows
+    _, arrows = pipeline_of(path, "vps")
+    assert ("CI job ship", "then", "CI job release") in arrows
+
+
+@pytest.mark.parametrize(
+    ("text", "position"),
+    [("jobs:\n  - [\n", ":3:1"), ("jobs: {ship: 1}", ""), ("", ""), ("name: lapwing", "")],
+)
+def test_existing_workflow_that_is_invalid_is_refused(
+    text: str, position: str, tmp_path: Path
+) -> None:
+    path = written(PIPELINE, tmp_path)
+    workflow = tmp_path / ".github/workflows/lapwing.yaml"
+    workflow.parent.mkdir(parents=True)
+    workflow.write_text(text)
+    with pytest.raises(UsageError, match=f"lapwing.yaml{position} is not a valid workflow"):
+        workflow_of(path.parent, "vps")
+
+
 def test_existing_workflow_that_is_not_utf_8_is_no_error(tmp_path: Path) -> None:
     path = written(PIPELINE, tmp_path)
     write_workflow(path)

@@ -8,7 +8,7 @@ from itertools import zip_longest
 from typing import Any
 
 from lapwing.design.diagrams.model import Band, Box, Flow
-from lapwing.design.ship_job import shipped_environment
+from lapwing.design.ship_job import environment_of_script
 from lapwing.design.subject import Subject
 from lapwing.system.yaml_loader import read_yaml
 
@@ -43,7 +43,10 @@ def pipeline(subject: Subject, workflow: str) -> Flow:
 
 def _ships(job: Mapping[str, Any], environment: str) -> bool:
     """Return whether a job commits to the desired state of an environment."""
-    return any(shipped_environment(step.get("run", "")) == environment for step in job["steps"])
+    return any(
+        environment_of_script(str(step.get("run", ""))) == environment
+        for step in job.get("steps", ())
+    )
 
 
 def _connected(bands: Sequence[Band], labels: Sequence[str]) -> list[Band]:
