@@ -9,10 +9,14 @@ import json
 import signal
 import subprocess
 import tarfile
+from pathlib import Path
 
 import psutil
 import pytest
 
+from lapwing.build.image.engine import running_engine
+from lapwing.errors import BuildError
+from lapwing.settings import Settings
 from tests.deployed import until
 from tests.installation import LAPWING
 from tests.registries import digest_of
@@ -101,6 +105,17 @@ def test_engine_without_permission_says_how_to_get_it(engine: Stack) -> None:
     for message in (engine.fail(), engine.fail("--load")):
         assert f"Permission denied for the socket of the container engine {docker}." in message
         assert "sudo usermod -aG docker" in message
+
+
+def test_podman_without_permission_gets_no_advice_for_docker(tmp_path: Path) -> None:
+    """The text is that of Podman 4: it has no daemon, and no group."""
+    podman, problem = tmp_path / "podman", "mkdir /run/user/0/libpod: permission denied"
+    podman.write_text(f"#!/bin/sh\necho '{problem}' >&2\nexit 1\n")
+    podman.chmod(0o755)
+    with pytest.raises(BuildError, match=f"{podman} is not running") as raised:
+        running_engine(Settings(home=tmp_path, environ={"PATH": str(tmp_path)}))
+    assert raised.value.detail == problem
+    assert "docker" not in (raised.value.hint or "")
 
 
 def test_several_platforms_of_a_dockerfile_are_refused(engine: Stack) -> None:

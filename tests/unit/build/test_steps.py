@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from lapwing.build.command import KEPT_LINES, BuildLog
-from lapwing.build.image.steps import Steps
+from lapwing.build.image.steps import BuildSteps
 from lapwing.errors import BuildError
 
 DOCKER = """\
@@ -47,7 +47,7 @@ ERROR: failed to solve: process "/bin/sh -c ./configure" did not complete
 
 def failed(folder: Path, lines: list[str]) -> BuildError:
     """Return the error of a build that printed some lines."""
-    steps = Steps()
+    steps = BuildSteps()
     log = BuildLog(folder / "log", steps.read)
     for line in lines:
         log.write(line)
@@ -70,6 +70,21 @@ def test_failed_step_has_its_output_only(text: str, number: str, tmp_path: Path)
     assert "no C compiler" in error.detail
     assert "liberror" not in error.detail
     assert "another error" not in error.detail
+
+
+@pytest.mark.parametrize(
+    ("failing", "problem"),
+    [
+        ("#7 exporting to image", "no space left on device"),
+        ("#7 [internal] load build context", "failed to read /app/data: permission denied"),
+    ],
+)
+def test_failure_outside_the_steps_names_none(failing: str, problem: str, tmp_path: Path) -> None:
+    text = f"#5 [1/2] FROM alpine\n#6 [2/2] COPY . .\n#6 DONE 0.1s\n{failing}\n#7 ERROR: {problem}"
+    error = failed(tmp_path, [*text.splitlines(), f"ERROR: failed to solve: {problem}"])
+    assert error.message == "The build failed (exit 1)."
+    assert problem in (error.detail or "")
+    assert "COPY" not in (error.detail or "")
 
 
 def test_step_with_much_output_is_named(tmp_path: Path) -> None:

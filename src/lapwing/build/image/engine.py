@@ -30,7 +30,7 @@ from lapwing.build.image.base import empty_base
 from lapwing.build.image.builder import Image, PlatformImage, image_labels
 from lapwing.build.image.layer import Layer
 from lapwing.build.image.outline import instructions, words_of
-from lapwing.build.image.steps import Steps
+from lapwing.build.image.steps import BuildSteps
 from lapwing.build.source import Source, copy, read_source
 from lapwing.errors import BuildError
 from lapwing.registry.manifest import Platform
@@ -42,6 +42,7 @@ from lapwing.system.secret_names import is_secret, is_secret_file
 ENGINES = ("docker", "podman", "buildah")
 ANSWER_S = 30.0
 """The time in which an engine has to answer."""
+_NO_ACCESS = re.compile("permission denied.*(socket|daemon)", re.IGNORECASE | re.DOTALL)
 _COPY = re.compile(r"(?:COPY|ADD)\s+((?:--\S+\s+)*)(.+)", re.IGNORECASE)
 
 
@@ -74,7 +75,7 @@ def running_engine(settings: Settings) -> str:
         problem = error.strerror or f"no response within {ANSWER_S:.0f} s"
     if problem is None:
         return engine
-    if "permission denied" in problem.lower():
+    if Path(engine).name == "docker" and _NO_ACCESS.search(problem):
         raise BuildError(
             f"Permission denied for the socket of the container engine {engine}.",
             detail=problem[-2000:],
@@ -127,7 +128,7 @@ def build_with_engine(
         given |= {name: settings.environ[name] for name in request.build_secrets}
         logs = settings.logs / "build" / build.stack / build.service
         name, secrets = f"image-{source.digest[:12]}", request.build_secrets
-        steps = Steps()
+        steps = BuildSteps()
         with contextlib.closing(open_log(logs, name, steps.read, given, secrets)) as log:
             archive = _run_engine(engine, request, Path(work), labels, log, steps, given)
         image = _read(archive, request.platform, labels, settings)
@@ -141,7 +142,7 @@ def _run_engine(
     work: Path,
     labels: Mapping[str, str],
     log: BuildLog,
-    steps: Steps,
+    steps: BuildSteps,
     environ: Mapping[str, str],
 ) -> Path:
     """Build the folder `context` in `work` and save the image; returns the archive."""

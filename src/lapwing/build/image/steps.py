@@ -2,8 +2,9 @@
 
 Docker and Podman execute one step after the other, so the last one that began has failed. BuildKit
 executes steps of several stages in parallel, and begins each line of output with the number of its
-step. The error contains only the output of the failed step, because an earlier one may also print
-the word "error": `apt-get` installs packages with that name.
+step; if it fails outside of the steps, for instance while it exports the image, no step is named.
+The error contains only the output of the failed step, because an earlier one may also print the
+word "error": `apt-get` installs packages with that name.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ _END = re.compile(r"(#\d+) ERROR\b.*|Error: (?:error )?building at STEP .*")
 """The line with which BuildKit or Podman ends the failed step."""
 
 
-class Steps:
+class BuildSteps:
     """The steps that an engine began."""
 
     def __init__(self) -> None:
@@ -42,9 +43,12 @@ class Steps:
         except BuildError as error:
             lines = list(log.lines)
             ends = [found for line in lines if (found := _END.fullmatch(line))]
-            failed = {end[1] for end in ends}
-            steps = [step for step in self._begun if step[1] in failed] or self._begun
-            if steps:
+            failed = {end[1] for end in ends if end[1]}
+            steps = [step for step in self._begun if step[1] in failed or not failed]
+            if failed and not steps:
+                output = [line for line in lines if line.partition(" ")[0] in failed]
+                error.detail = excerpt(output) or None
+            elif steps:
                 line, (mark, number, text) = steps[-1][0], steps[-1].groups()
                 error.message = f"{error.message.rstrip('.')} at step {number}: {text.strip()}"
                 error.args = (error.message,)
