@@ -17,7 +17,9 @@ _NAME = re.compile(
 )
 _PUBLIC = re.compile(r"(^|_)(PUBLIC|PUBLISHABLE)(_|$)", re.IGNORECASE)
 _SWITCH = re.compile(r"(true|false|yes|no|on|off)?", re.IGNORECASE)
-_FILE = re.compile(r"\.env(\.(?!example|sample|template|dist)[\w-]+)?|id_(rsa|ecdsa|ed25519)")
+_FILE = re.compile(
+    r"(?!.*\.(example|sample|template|dist)\Z)\.env(rc)?(\.[\w-]+)*|id_(rsa|dsa|ecdsa|ed25519)"
+)
 """Files of variables, without templates for them, and private keys of SSH."""
 URL_PASSWORD = re.compile(r"://[^/\s:@]*:([^/\s@]+)@")
 """A URL with a password, which is the group."""

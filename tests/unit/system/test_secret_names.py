@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lapwing.system.secret_names import is_secret, is_secret_name
+from lapwing.system.secret_names import is_secret, is_secret_file, is_secret_name
 
 
 @pytest.mark.parametrize(
@@ -44,3 +44,17 @@ def test_values_that_are_secrets(value: str, answer: bool) -> None:
 @pytest.mark.parametrize("value", ["true", "False", "", "off"])
 def test_switch_with_name_of_a_secret_is_none(value: str) -> None:
     assert not is_secret("USE_TOKEN", value)
+
+
+@pytest.mark.parametrize(
+    ("path", "answer"),
+    [
+        (".env", True), ("app/.env.production.local", True), (".env.development.local", True),
+        (".envrc", True), (".env.distribution", True), (".env.example.local", True),
+        (".ssh/id_dsa", True), ("id_ed25519", True), ("id_rsa.pub", False),
+        (".env.example", False), (".env.production.sample", False), (".env.dist", False),
+        (".envrc.template", False), (".environment", False),
+    ],
+)  # fmt: skip
+def test_files_with_secrets(path: str, answer: bool) -> None:
+    assert is_secret_file(path) is answer
