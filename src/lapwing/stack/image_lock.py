@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from lapwing.errors import BuildError, ImageReferenceError
-from lapwing.stack.image import check_digest, parse
+from lapwing.stack.image import check_digest, mirrored, parse
 from lapwing.system.files import write_atomic
 
 LOCK = "lapwing.lock"
@@ -53,8 +53,12 @@ def write_lock(folder: Path, digests: Mapping[str, str]) -> Path:
     return path
 
 
-def pinned(text: str, lock: Mapping[str, str]) -> str:
-    """Return an image with the digest that the lock has for it; as it is without one."""
-    reference = parse(text)
-    digest = None if reference.digest else lock.get(str(reference))
-    return f"{text}@{digest}" if digest else text
+def pinned(text: str, lock: Mapping[str, str], mirror: str | None = None) -> str:
+    """Return an image with the digest that the lock has for it; without a digest if it has none.
+
+    With a mirror, the image is the one there. A mirror has the same digests, so that of the
+    original name is used if the lock has none for the mirror.
+    """
+    original, image = parse(text), mirrored(text, mirror)
+    digest = lock.get(str(parse(image))) or lock.get(str(original))
+    return f"{image}@{digest}" if digest and not original.digest else image

@@ -70,12 +70,15 @@ def test_every_image_of_another_publisher_is_pulled_from_the_mirror(folder: Path
         f"{mirror}/library/mysql:8.4", f"{mirror}/library/redis:7",
         f"{mirror}/rclone/rclone:1.75.1",
     ]  # fmt: skip
-    write_lock(folder, {f"{mirror}/library/redis:7": DIGEST})
+    # A mirror has the digests of the original images.
+    mysql = f"sha256:{'b' * 64}"
+    write_lock(folder, {f"{mirror}/library/redis:7": DIGEST, "docker.io/library/mysql:8.4": mysql})
     made = render.prepare(loaded)
     files = chart.files(made, About("shop", "1.0.0", "1", "A stack"))
     templates = helm.template(helm.write(folder / "chart", files))
     for found in (images_in(render.objects(made)), images_in(templates)):
         assert f"{mirror}/library/redis:7@{DIGEST}" in found
+        assert f"{mirror}/library/mysql:8.4@{mysql}" in found
         others = {image for image in found if not image.startswith(f"{mirror}/")}
         assert others == {"shop/api:v1", "shop/mail:v1"}
 

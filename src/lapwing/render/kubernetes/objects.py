@@ -23,7 +23,6 @@ from lapwing.render.kubernetes.setting import MERGE, Extra, Joined, Scope, Setti
 from lapwing.stack import image_lock
 from lapwing.stack.cloud import is_managed
 from lapwing.stack.environment import Environment
-from lapwing.stack.image import mirrored
 from lapwing.stack.load import LoadedStack
 from lapwing.stack.model import Resource, Service
 from lapwing.stack.resource_reference import variable_of
@@ -124,7 +123,7 @@ class ClusterEnvironment:
 
         It has the mirror of the environment, if any, and the digest, if lapwing.lock has it.
         """
-        return image_lock.pinned(mirrored(image, self.settings.registry_mirror), self.digests)
+        return image_lock.pinned(image, self.digests, self.settings.registry_mirror)
 
     def variable(self, resource: str) -> str:
         """The variable that holds the URL of a resource."""
