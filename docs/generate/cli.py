@@ -42,7 +42,7 @@ work on that environment, by default `local`. Results go to stdout, messages to 
 | `LAPWING_UNDERSCORE_HEADERS` | request headers with an underscore in their name: `reject` (default: status 400, over HTTP/2 a reset of the stream), `drop` or `allow`. Read when Envoy starts |
 | `LAPWING_BODY_TIMEOUT` | seconds within which a request has to arrive, to every service of the machine; later, the response is 408. 0: no limit. Default: 600. Read when Envoy starts |
 | `LAPWING_RESOURCE_<NAME>_URL` | URL of the server to use for a resource |
-| `LAPWING_REGISTRY_<HOST>_TOKEN`, `..._USER` | login of a registry; the host in capitals, every other character than a letter or digit as `_`. Default user for registries of Google: `_json_key` for the key (JSON) of a service account, `oauth2accesstoken` for an access token |
+| `LAPWING_REGISTRY_<HOST>_TOKEN`, `..._USER` | login of a registry; the host in capitals, every other character than a letter or digit as `_`. Default user for registries of Google: `_json_key` for the key (JSON) of a service account, `_json_key_base64` for the same in base64, `oauth2accesstoken` for an access token |
 | `LAPWING_SIGNING_KEY` | private key (PEM) that signs pushed images (`image build --push`, `up`, `deploy`, `ship`) and the chart of `release` |
 | `LAPWING_DESIRED_TOKEN` | token for a desired-state repository over HTTPS |
 | `LAPWING_DESIRED_SIGNING_KEY` | private SSH key that signs commits where `desired` has `require_signed` |

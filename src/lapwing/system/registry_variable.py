@@ -5,6 +5,7 @@ Source: Google's "Set up authentication for Docker", for the users of Artifact R
 
 from __future__ import annotations
 
+import base64
 import re
 
 
@@ -25,8 +26,18 @@ def user_of(host: str, token: str) -> str:
     """Return the user for a token whose variable `_USER` is not set.
 
     Google requires a fixed user for each kind of token: the key of a service account (a JSON
-    object) or an access token. Other registries accept any name.
+    object), the same in base64, or an access token. Other registries accept any name.
     """
     if not is_google(host):
         return "lapwing"
-    return "_json_key" if token.lstrip().startswith("{") else "oauth2accesstoken"
+    if token.lstrip().startswith("{"):
+        return "_json_key"
+    return "_json_key_base64" if _decoded(token).lstrip().startswith(b"{") else "oauth2accesstoken"
+
+
+def _decoded(token: str) -> bytes:
+    """Return the content of a token in base64; nothing if it is something else."""
+    try:
+        return base64.b64decode("".join(token.split()), validate=True)
+    except ValueError:
+        return b""

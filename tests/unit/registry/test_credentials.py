@@ -208,6 +208,8 @@ def test_repr_of_login_hides_password() -> None:
         ("europe-west1-docker.pkg.dev", "ya29.c.token", "oauth2accesstoken"),
         ("europe-docker.pkg.dev", '\n{"type": "service_account"}\n', "_json_key"),
         ("eu.gcr.io", '{"type": "service_account"}', "_json_key"),
+        ("eu.gcr.io", "eyJ0eXBlIjogInNlcnZp\nY2VfYWNjb3VudCJ9\n", "_json_key_base64"),
+        ("eu.gcr.io", "eyJhbGciOiAiUlMyNTYifQ.e30.c2ln", "oauth2accesstoken"),
         ("registry.example.com", "t", "lapwing"),
         ("my-docker.pkg.dev.example.com", "t", "lapwing"),
     ],
@@ -219,5 +221,5 @@ async def test_user_of_a_token_in_environment(
     variable = registry_variable(host)
     environ = {f"{variable}_TOKEN": token, f"{variable}_USER": ""}
     assert await find(tmp_path, {}, host, **environ) == Login(user, token)
-    environ[f"{variable}_USER"] = "_json_key_base64"
-    assert await find(tmp_path, {}, host, **environ) == Login("_json_key_base64", token)
+    environ[f"{variable}_USER"] = "robot"
+    assert await find(tmp_path, {}, host, **environ) == Login("robot", token)
