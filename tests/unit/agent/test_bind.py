@@ -105,6 +105,7 @@ def test_settings_follow_the_memory() -> None:
         "--innodb-buffer-pool-size=536870912",
         "--max-connections=128",
         "--skip-name-resolve",
+        "--tmpdir=/var/lib/mysql/.tmp",
     )
     assert "shared_buffers=256MB" in images.SERVERS["postgres"].arguments(memory)
     assert images.SERVERS["mongodb"].arguments(4 * memory)[-1] == "1.5"
