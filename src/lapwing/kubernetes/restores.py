@@ -30,7 +30,7 @@ from lapwing.kubernetes.objects import Object, Reference, label
 from lapwing.kubernetes.pods import EDGE, ROLLOUT
 from lapwing.kubernetes.record import LEASE_S, Records
 from lapwing.kubernetes.wait import MAX_WAIT_S, ResourceWaiter
-from lapwing.plan.names import COMPONENT, INSTANCE, NAME
+from lapwing.plan.names import COMPONENT, INSTANCE, NAME, PROBE, TASK
 
 RECORD = "lapwing-restore"
 
@@ -213,24 +213,30 @@ class Restore:
     def _load(self, restoring: Restoring) -> None:
         self._report(f"loading {restoring.name} from backup {restoring.backup}")
         try:
+            self._delete_probes()
             seen = self._jobs.load(restoring.backup, restoring.name, restoring.sha256).strip()
         except RestoreLockedError:
             raise
         except LapwingError as error:
-            environment = self._scope.environment
-            again = msgspec.structs.replace(restoring, backup=str(restoring.saved))
-            raise BackupError(
-                f"{restoring.name} was not restored completely, and the services are stopped: "
-                f"{error.message}",
-                hint=f"Run `{restoring.command(environment)}` to repeat it, or "
-                f"`{again.command(environment)}` to return to the data from before the restore.",
-                detail=error.detail,
-            ) from error
+            what = f"{restoring.name} was not restored completely"
+            raise self._stopped_error(restoring, what, error) from error
         self._report(f"loaded {seen.splitlines()[-1] if seen else restoring.name}")
+
+    def _delete_probes(self) -> None:
+        """Delete pods that a killed command left: they may be connected to the database."""
+        selector = f"{self._scope.selector},{TASK}={PROBE}"
+        for pod in self._api.list("v1", "Pod", self._scope.namespace, selector):
+            self._waiter.delete(Reference.of(pod))
 
     def _check_schema(self, restoring: Restoring) -> None:
         """Check that no service is older than the schema of the data. Raises BackupError."""
-        release = self._outdated(self._waiter)
+        try:
+            release = self._outdated(self._waiter)
+        except RestoreLockedError:
+            raise
+        except LapwingError as error:
+            what = f"{restoring.name} was loaded, but its schema was not checked"
+            raise self._stopped_error(restoring, what, error) from error
         if release is not None:
             before = msgspec.structs.replace(restoring, backup=str(restoring.saved))
             raise BackupError(
@@ -241,6 +247,16 @@ class Restore:
                 f"(`lapwing deploy -e {self._scope.environment} --image SERVICE=IMAGE`), and "
                 "restore it again.",
             )
+
+    def _stopped_error(self, restoring: Restoring, what: str, error: LapwingError) -> BackupError:
+        environment = self._scope.environment
+        before = msgspec.structs.replace(restoring, backup=str(restoring.saved))
+        return BackupError(
+            f"{what}, and the services are stopped: {error.message}",
+            hint=f"Run `{restoring.command(environment)}` to repeat it, or "
+            f"`{before.command(environment)}` to return to the data from before the restore.",
+            detail=error.detail,
+        )
 
     def _start(self) -> list[Reference]:
         """Start what was stopped; return the services."""

@@ -26,6 +26,11 @@ BACKS_UP = "lapwing.dev/backs-up"
 """Annotation of a migration: the database in the cluster that is backed up before it. Of a CronJob:
 the databases that it backs up, separated by spaces."""
 
+TASK = "lapwing.dev/task"
+"""Label: which task of an upgrade a pod or a Job is."""
+PROBE = "probe"
+"""The task that starts a version once, without traffic."""
+
 MIGRATED_BY = "lapwing.dev/migrated-by"
 """Annotation of the volume of a database: the image whose offline migrations were run last."""
 

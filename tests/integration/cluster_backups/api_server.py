@@ -34,7 +34,8 @@ PLURALS = {
 class Cluster:
     """The objects by path, and the logs of containers.
 
-    A pod that a client creates is ready at once, and has the log `output`.
+    A pod that a client creates is ready at once if `is_ready`, and has the log `output`. Without
+    `quota` it is refused.
     """
 
     def __init__(self, run: Run) -> None:
@@ -42,6 +43,7 @@ class Cluster:
         self.logs: dict[tuple[str, str], str] = {}
         self.jobs: list[Json] = []
         self.output = ""
+        self.is_ready, self.quota = True, True
         self._run = run
         self._version = 0
 
@@ -173,9 +175,13 @@ def serve(run: Run, kubeconfig: Path) -> Iterator[Cluster]:
             if path in cluster.objects:
                 self.answer({"kind": "Status", "code": 409, "reason": "AlreadyExists"}, 409)
                 return
+            if job["kind"] == "Pod" and not cluster.quota:
+                message = "pods is forbidden: exceeded quota"
+                self.answer({"kind": "Status", "code": 403, "message": message}, 403)
+                return
             if job["kind"] != "Job":
                 if job["kind"] == "Pod":
-                    ready = {"type": "Ready", "status": "True"}
+                    ready = {"type": "Ready", "status": str(cluster.is_ready)}
                     job["status"] = {"phase": "Running", "conditions": [ready]}
                     cluster.logs[job["metadata"]["name"], "main"] = cluster.output
                 cluster.add(job)

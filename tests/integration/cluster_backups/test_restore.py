@@ -14,7 +14,15 @@ from typing import Any
 
 import pytest
 
-from lapwing.kubernetes.upgrade.states import UNKNOWN_MIGRATIONS
+from lapwing.kubernetes import kubeconfig
+from lapwing.kubernetes.applyset import Scope
+from lapwing.kubernetes.client import ApiClient
+from lapwing.kubernetes.upgrade import guard
+from lapwing.kubernetes.upgrade import objects as upgrade_objects
+from lapwing.kubernetes.upgrade.plan import plans
+from lapwing.kubernetes.upgrade.probe import probe
+from lapwing.kubernetes.upgrade.states import UNKNOWN_MIGRATIONS, Event
+from lapwing.kubernetes.wait import ResourceWaiter
 from tests.buckets import Bucket
 from tests.cluster.control_plane import wait_until
 from tests.installation import Installation
@@ -36,6 +44,9 @@ class Shop:
         self.held: str | None = None
         self.holding, self.released = threading.Event(), threading.Event()
         self.scales: list[int] = []
+        self.probes: list[str] = []
+        """Pods that are connected to the database while it is loaded."""
+        self.kubeconfig = folder / "kubeconfig"
 
     def process(self, container: dict[str, Any], pod: str) -> tuple[int, str]:
         called = "load" if pod.endswith("-load") else str(container["name"])
@@ -46,6 +57,8 @@ class Shop:
         ):
             self.holding.set()
             self.released.wait(60)
+        if called == "load":
+            self.probes += [path for path in self.cluster.objects if path.endswith("-probe")]
         if called == self.held == "load":
             self.holding.set()
             self.released.wait(60)
@@ -77,9 +90,8 @@ def shop(
     folder: Path, objects: Bucket, redis: tuple[int, list[str]], tmp_path: Path
 ) -> Iterator[Shop]:
     shop = Shop(folder, objects, *redis)
-    config = tmp_path / "kubeconfig"
-    with api_server.serve(shop.process, config) as cluster:
-        where = Installation(tmp_path / "here", KUBECONFIG=str(config))
+    with api_server.serve(shop.process, shop.kubeconfig) as cluster:
+        where = Installation(tmp_path / "here", KUBECONFIG=str(shop.kubeconfig))
         shutil.copy(folder / "lapwing.yaml", where.folder)
         shop.start(cluster, where)
         yield shop
@@ -157,12 +169,40 @@ def test_restore_does_not_start_an_old_version_with_a_newer_schema(shop: Shop) -
     assert shop.cluster.objects[DEPLOYMENT]["spec"]["replicas"] == 0
     assert not [path for path in shop.cluster.objects if path.endswith("-probe")]
     before = refused.stderr.partition("Run `lapwing restore store ")[2].partition(" ")[0]
+    shop.cluster.quota = False
+    failed = shop.where.run("restore", "store", made, "-e", "production", "--yes", status=1)
+    assert "schema was not checked, and the services are stopped" in failed.stderr
+    assert "exceeded quota" in failed.stderr
+    assert f"`lapwing restore store {made} -e production` to repeat it" in failed.stderr
+    assert f"`lapwing restore store {before} -e production` to return" in failed.stderr
+    [plan] = plans(shop.pods.objects)
+    shop.cluster.add(upgrade_objects.probe(plan))  # As a killed restore leaves it.
     shop.where.run("restore", "store", before, "-e", "production", "--yes")
     assert shop.ask("get", "a") == "2"
     assert shop.is_running()
-    shop.cluster.output = ""
+    assert not shop.probes
+    shop.cluster.output, shop.cluster.quota = "", True
     shop.where.run("restore", "store", made, "-e", "production", "--yes")
     assert shop.ask("get", "a") == "1"
+
+
+def test_probe_ends_at_its_deadline_and_only_of_services_that_migrate_the_database(
+    shop: Shop,
+) -> None:
+    things = [o for o in shop.pods.objects if o["kind"] == "Job"]
+    shop.cluster.add(things[0])
+    shop.cluster.output = f"Warning: {UNKNOWN_MIGRATIONS}"
+    scope, lines = Scope("shop", "production", "shop-production"), list[str]()
+    with ApiClient(kubeconfig.read([shop.kubeconfig]), {}) as api:
+        waiter = ResourceWaiter(api, lambda: None)
+        assert guard.outdated(api, scope, "other", waiter, lines.append) is None
+        assert not lines
+        assert guard.outdated(api, scope, "store", waiter, lines.append) == "web:v1"
+        shop.cluster.is_ready = False
+        [plan] = plans(shop.pods.objects)
+        assert probe(api, plan, waiter, lines.append, deadline=0).event is Event.OUTDATED
+        shop.cluster.output = "Starting."
+        assert probe(api, plan, waiter, lines.append, deadline=0).event is Event.FAILED
 
 
 def test_argo_cd_has_to_be_paused_and_managed_databases_are_refused(shop: Shop) -> None:

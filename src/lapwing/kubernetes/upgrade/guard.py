@@ -19,18 +19,21 @@ from dataclasses import dataclass
 from lapwing.errors import LapwingError
 from lapwing.kubernetes.applyset import Scope
 from lapwing.kubernetes.client import ApiClient
-from lapwing.kubernetes.objects import Object, Reference, annotation, image_of
+from lapwing.kubernetes.objects import Object, Reference, annotation, image_of, pod_spec
 from lapwing.kubernetes.record import LEASE_S
 from lapwing.kubernetes.status import list_workloads
 from lapwing.kubernetes.upgrade.backup import BackupCommands
 from lapwing.kubernetes.upgrade.driver import UpgradeError, upgrade
-from lapwing.kubernetes.upgrade.plan import UpgradePlan, part_of, plans
+from lapwing.kubernetes.upgrade.plan import UpgradePlan, plans
 from lapwing.kubernetes.upgrade.probe import probe
 from lapwing.kubernetes.upgrade.record import list_upgrades, records, reference
 from lapwing.kubernetes.upgrade.states import Event, Permission, State
 from lapwing.kubernetes.upgrade.steps import UpgradeSteps
 from lapwing.kubernetes.wait import ResourceWaiter
 from lapwing.plan.names import MIGRATED_BY, release_of
+
+PROBE_DEADLINE_S = 120.0
+"""Seconds for the start of a service on restored data."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,14 +100,25 @@ def outdated(
 ) -> str | None:
     """Return a deployed release that reports unknown migrations in a database, if any.
 
-    Each service with an offline migration that may use the database starts once, without traffic.
+    Each service whose offline migration changes the database starts once, without traffic. One that
+    has reported nothing after PROBE_DEADLINE_S counts as not outdated: services are stopped
+    meanwhile.
     """
     for plan in plans(list_workloads(api, scope)):
-        if plan.database is not None and part_of(plan.database) != database:
+        if not _migrates(plan, f"{scope.stack}-{database}"):
             continue
-        if probe(api, plan, waiter, report).event is Event.OUTDATED:
+        if probe(api, plan, waiter, report, PROBE_DEADLINE_S).event is Event.OUTDATED:
             return release_of(plan.image)
     return None
+
+
+def _migrates(plan: UpgradePlan, host: str) -> bool:
+    """Return whether a migration waits for the database with this Service.
+
+    It waits for the database that it changes, if that is in the cluster (see render/kubernetes).
+    """
+    containers = pod_spec(plan.migration).get("initContainers") or ()
+    return {"name": "HOST", "value": host} in (e for c in containers for e in c.get("env") or ())
 
 
 def record_migrations(api: ApiClient, things: Iterable[Object]) -> None:

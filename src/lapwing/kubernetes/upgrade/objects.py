@@ -18,10 +18,17 @@ from typing import Any
 from lapwing.kubernetes.objects import Object, label, pod_spec
 from lapwing.kubernetes.upgrade.backup import FOLDER, Scripts
 from lapwing.kubernetes.upgrade.plan import UpgradePlan, part_of
-from lapwing.plan.names import COMPONENT, ENVIRONMENT, INSTANCE, MANAGED_BY, NAME, PART_OF
+from lapwing.plan.names import (
+    COMPONENT,
+    ENVIRONMENT,
+    INSTANCE,
+    MANAGED_BY,
+    NAME,
+    PART_OF,
+    PROBE,
+    TASK,
+)
 
-TASK = "lapwing.dev/task"
-"""Label: which task of an upgrade a pod or a Job is."""
 UPGRADE = "lapwing.dev/upgrade"
 """Annotation: the upgrade that a Job belongs to."""
 MIN_MIGRATION_DEADLINE_S = 4 * 3600
@@ -51,7 +58,7 @@ def probe(plan: UpgradePlan) -> dict[str, Any]:
         "metadata": {
             "name": f"{plan.own['metadata']['name']}-probe",
             "namespace": plan.namespace,
-            "labels": {**_labels(plan, part_of(plan.migration)), TASK: "probe"},
+            "labels": {**_labels(plan, part_of(plan.migration)), TASK: PROBE},
         },
         "spec": spec,
     }

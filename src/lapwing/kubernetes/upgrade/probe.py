@@ -18,14 +18,23 @@ LOG_LINES = 2000
 
 
 def probe(
-    api: ApiClient, plan: UpgradePlan, waiter: ResourceWaiter, report: Callable[[str], None]
+    api: ApiClient,
+    plan: UpgradePlan,
+    waiter: ResourceWaiter,
+    report: Callable[[str], None],
+    deadline: float | None = None,
 ) -> Probe:
-    """Start a version once, without traffic, and see whether it is healthy or exits."""
+    """Start a version once, without traffic, and see whether it is healthy or exits.
+
+    It has `deadline` seconds to become healthy, by default those of its workload.
+    """
     pod = objects.probe(plan)
     report(f"starting {plan.image} without traffic, to check for migrations")
     waiter.delete(Reference.of(pod))
     api.create(pod)
     found: list[Probe] = []
+    default = int(plan.own["spec"]["progressDeadlineSeconds"])
+    limit = default if deadline is None else deadline
 
     def log() -> str:
         return api.log(plan.namespace, str(pod["metadata"]["name"]), "main", lines=LOG_LINES)
@@ -35,7 +44,7 @@ def probe(
         return None if found else f"{plan.image} is starting"
 
     try:
-        waiter.until(look, int(plan.own["spec"]["progressDeadlineSeconds"]))
+        waiter.until(look, limit)
     except DeploymentFailed:
         return Probe(False, None, log() or "It did not become healthy in time.")
     finally:
