@@ -34,7 +34,8 @@ class Restoring(msgspec.Struct, frozen=True, kw_only=True):
     """A restore in progress.
 
     The deployment `commit` is stopped for the restore; None if nothing was running. `head` was the
-    newest commit, and `inode` is that of the folder of the data before the restore.
+    newest commit, and `inode` is that of the folder of the data before the restore. `restored` is
+    `name` once the data was replaced.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Restoring(msgspec.Struct, frozen=True, kw_only=True):
     commit: str | None
     head: str | None
     inode: int | None = None
+    restored: str | None = None
 
     @property
     def description(self) -> str:
@@ -80,8 +82,8 @@ class Restores:
                 archives.extract(archive, to)
             files.sync_tree(to)
 
-    def switch(self, part: Part, restored: Path, restoring: Restoring) -> None:
-        """Replace the data of a part by restored data. Raises OSError.
+    def switch(self, part: Part, restored: Path, restoring: Restoring) -> Restoring:
+        """Replace the data of a part by restored data, and return its record. Raises OSError.
 
         The data from before this restore is kept; that from before earlier restores is removed.
         """
@@ -98,6 +100,7 @@ class Restores:
         else:
             restored.rename(present)
         files.sync_folder(self.data)
+        return msgspec.structs.replace(restoring, restored=part.name)
 
     def before(self, part: Part) -> Path:
         """Return the folder of the data from before the last restore of a part."""

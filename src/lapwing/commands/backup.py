@@ -117,7 +117,7 @@ def restore(
     Raises BackupError if nothing was changed, or LapwingError.
     """
     password_of(backups.settings, backups.document, part.name, part.login)
-    machine_migrations.check_restore(target.repository, target.ref, manifest, part.name)
+    machine_migrations.check_restore(target, manifest, part.name)
     restores = Restores(backups)
     restores.check_server(part)
     with restores.locked():
@@ -149,11 +149,10 @@ def _switch(
             hint="Wait until the deployment ends, or run "
             f"`lapwing abort -e {target.ref.environment}`; then run the restore again.",
         )
-    is_stopped = not restores.backups.document.services
     restoring = Restoring(
         name=part.name,
         backup=manifest.id,
-        commit=found.commit if found and not is_stopped else None,
+        commit=found.commit if found and restores.backups.document.services else None,
         head=head,
         inode=inode(restores.data / part.name),
     )
@@ -167,7 +166,7 @@ def _switch(
         try:
             if found is not None and (found.running or found.stopping):
                 _stop(target, restoring)
-            restores.switch(part, restores.unpacked(part), restoring)
+            restoring = restores.switch(part, restores.unpacked(part), restoring)
         finally:
             result = _start(target, restoring)
             restores.remove_record()
@@ -229,13 +228,14 @@ def _interrupted(target: MachineTarget, restores: Restores, part: Part) -> Resto
 
 def _start(target: MachineTarget, restoring: Restoring) -> DeployResult:
     """Start a deployment again, unless it was not stopped: `head` is still the newest commit."""
-    if restoring.commit is None or _head(target) == restoring.head:
+    what, commit, restored = restoring.description, restoring.commit, restoring.restored
+    if commit is None or _head(target) == restoring.head:
         return target.unchanged("nothing was stopped")
     try:
-        return target.start_after_restore(restoring.description, restoring.commit)
+        return target.start_after_restore(what, commit, restored)
     except OSError:  # No client reads the progress any more.
         target.reporter = Silent()
-        return target.start_after_restore(restoring.description, restoring.commit)
+        return target.start_after_restore(what, commit, restored)
 
 
 def _head(target: MachineTarget) -> str | None:

@@ -295,13 +295,18 @@ class Resource(Struct, frozen=True, kw_only=True):
 
 
 class Deployment(Struct, frozen=True, kw_only=True):
-    """The kind of this deployment. `restores` is the commit whose document it restores."""
+    """The kind of this deployment.
+
+    `restores` is the commit whose document it restores, `restored` the part whose data `restore`
+    has replaced: a resource or a volume.
+    """
 
     kind: DeploymentKind = "deploy"
     actor: str
     revision: str = ""
     hold: bool = False
     restores: str | None = None
+    restored: str | None = None
     reason: str | None = None
 
     @property

@@ -178,12 +178,15 @@ class MachineTarget:
         plan = planned.stop(self.repository, self.ref, self._actor, "restore", what, page)
         return self.until_stopped(self.apply("restore", replace(plan, expected=head)))
 
-    def start_after_restore(self, what: str, commit: str) -> DeployResult:
+    def start_after_restore(self, what: str, commit: str, restored: str | None) -> DeployResult:
         """Commit the deployment that `stop_for_restore` stopped, and wait.
 
-        A deployment that was committed meanwhile, without this machine's commands, is kept.
+        `restored` is the part whose data was replaced, if it was. A deployment that was committed
+        meanwhile, without this machine's commands, is kept.
         """
-        plan = planned.start_after_restore(self.repository, self.ref, self._actor, what, commit)
+        plan = planned.start_after_restore(
+            self.repository, self.ref, self._actor, what, commit, restored
+        )
         if plan.before and plan.before.services:
             return self.unchanged("another deployment was committed during the restore")
         return self.apply("restore", plan)

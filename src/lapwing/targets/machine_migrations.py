@@ -189,26 +189,35 @@ def migrate(
     return result
 
 
-def check_restore(
-    repository: DesiredRepository, ref: EnvironmentRef, backup: Manifest, database: str
-) -> None:
-    """Check that a backup has no newer schema than the deployed release. Raises UsageError."""
+def check_restore(target: Environment, backup: Manifest, database: str) -> None:
+    """Check that a backup has no newer schema than the deployed release. Raises UsageError.
+
+    If the deployment of the backup cannot be read, report that this was not checked.
+    """
+    repository, ref = target.repository, target.ref
     where = (ref.stack, ref.environment)
     entries = history(repository, *where, HISTORY_LENGTH)
     deployed = next((entry for entry in entries if entry.services), None)
     since = list(itertools.dropwhile(lambda entry: entry.commit != backup.commit, entries))
-    then = repository.read(*where, backup.commit) if since else None
-    if then is None or deployed is None:
+    if deployed is None:
         return
-    for name, job in then.services.items():
-        if not job.migrates or database != _database_of(then, job):
-            continue
-        now = _release(deployed, job.migrates)
-        own = _first_migration(entries, job.migrates, name, now) if now else None
+    then = repository.documents(*where, [backup.commit])[0] if since and backup.commit else None
+    if not isinstance(then, Document):
+        present = repository.read(*where, deployed.commit)
+        if present is not None and _migrations_of(present, database):
+            target.reporter.say(
+                f"The schema of {database} of backup {backup.id} was not compared with that of the "
+                "deployed release: the history does not have the deployment of the backup."
+            )
+        return
+    for name, job in _migrations_of(then, database).items():
+        service = str(job.migrates)
+        now = _release(deployed, service)
+        own = _first_migration(entries, service, name, now) if now else None
         order = [found for e in reversed(entries) if (found := _release(e, name))]
         if own is None or order.index(job.release) <= order.index(own):
             continue
-        if not _is_restored(since, name, job.release):
+        if not _is_restored(target, since, name, job.release, database):
             raise UsageError(
                 f"{database} of backup {backup.id} was migrated by release {job.release}; the "
                 f"deployed release {now} must not run with a newer schema. Nothing was changed.",
@@ -226,13 +235,23 @@ def _first_migration(entries: list[Entry], service: str, job: str, release: str)
     return None
 
 
-def _is_restored(entries: list[Entry], job: str, release: str) -> bool:
+def _is_restored(
+    target: Environment, entries: list[Entry], job: str, release: str, database: str
+) -> bool:
     """Return whether older data was restored since a migration, the last one in these entries.
 
     Until the next migration the history does not show which schema it has.
     """
     same = itertools.takewhile(lambda entry: _release(entry, job) in (None, release), entries)
-    return any(entry.kind == "restore" for entry in same)
+    commits = [entry.commit for entry in same if entry.kind == "restore"]
+    found = target.repository.documents(target.ref.stack, target.ref.environment, commits)
+    return any(isinstance(d, Document) and d.deployment.restored == database for d in found)
+
+
+def _migrations_of(document: Document, database: str) -> dict[str, Service]:
+    """Return the jobs that migrate a database, by name."""
+    jobs = {name: job for name, job in document.services.items() if job.migrates}
+    return {name: job for name, job in jobs.items() if _database_of(document, job) == database}
 
 
 def _database_of(document: Document, job: Service) -> str:

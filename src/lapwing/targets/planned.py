@@ -219,14 +219,19 @@ def stop(
 
 
 def start_after_restore(
-    repository: DesiredRepository, ref: EnvironmentRef, actor: str, what: str, commit: str
+    repository: DesiredRepository,
+    ref: EnvironmentRef,
+    actor: str,
+    what: str,
+    commit: str,
+    restored: str | None,
 ) -> PlannedChange:
-    """Plan the start of a deployment that was stopped for a restore."""
+    """Plan the start of a deployment that was stopped for a restore of the part `restored`."""
     head, present = _head(repository, ref)
     stopped = repository.read(ref.stack, ref.environment, commit)
     assert stopped is not None
     document = as_deployment(_restore(present, stopped, ()), "restore", actor, reason=what)
-    deployment = msgspec.structs.replace(document.deployment, restores=commit)
+    deployment = msgspec.structs.replace(document.deployment, restores=commit, restored=restored)
     return PlannedChange(msgspec.structs.replace(document, deployment=deployment), head, present)
 
 

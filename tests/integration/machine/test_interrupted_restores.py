@@ -121,6 +121,8 @@ def test_many_interrupts_end_only_the_waiting(restored: Restored) -> None:
     status, messages = restored.end(restore)
     assert status == 130, messages
     assert restored.file.read_text() == "after"
+    made = restored.newest().deployment
+    assert (made.kind, made.restored) == ("restore", None)
 
 
 def test_ctrl_c_during_the_start(restored: Restored) -> None:
@@ -140,3 +142,4 @@ def test_ctrl_c_during_the_start(restored: Restored) -> None:
     assert "continues in the background" in messages
     assert "lapwing abort" not in messages
     assert restored.file.read_text() == "before"
+    assert restored.newest().deployment.restored == "volume.uploads"
