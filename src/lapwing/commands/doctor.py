@@ -46,13 +46,8 @@ def examine(settings: Settings) -> Iterator[CheckResult]:
     if not _existing(settings.home).is_dir():
         return  # Everything else is in this folder.
     yield _private(settings)
-    record, alive = agent.read(settings.agent), agent.is_running(settings.agent)
-    if alive and record is not None:
-        yield CheckResult("agent", record.ready, f"process {record.pid}, port {record.port}")
-    elif record is not None and record.problem:
-        yield CheckResult("agent", False, f"not running: {record.problem}")
-    else:
-        yield CheckResult("agent", True, "not running; a deployment starts it")
+    alive = agent.is_running(settings.agent)
+    yield _agent(settings, alive)
     if not alive:
         yield _port(settings)
     if settings.server:
@@ -135,6 +130,20 @@ def _running(settings: Settings) -> list[tuple[str, Document]]:
         except (OSError, msgspec.MsgspecError):
             continue
     return found
+
+
+def _agent(settings: Settings, alive: bool) -> CheckResult:
+    """Check that the agent is running, or that there is nothing that it should supervise."""
+    record = agent.read(settings.agent)
+    if alive and record is not None:
+        return CheckResult("agent", record.ready, f"process {record.pid}, port {record.port}")
+    if record is not None and record.problem:
+        return CheckResult("agent", False, f"not running: {record.problem}")
+    if any(document.services or document.resources for _, document in _running(settings)):
+        start = "systemctl start lapwing" if settings.server else "lapwing agent start"
+        problem = f"not running: a replica that crashes is not restarted. Run `{start}`."
+        return CheckResult("agent", False, problem)
+    return CheckResult("agent", True, "not running; a deployment starts it")
 
 
 def _active(settings: Settings) -> list[str]:
@@ -272,8 +281,11 @@ def _port(settings: Settings) -> CheckResult:
     from lapwing.errors import ProxyError
 
     try:
-        for address in addresses_for(settings.bind):
+        used = [
             check_port(address, settings.port, settings.home)
+            for address in addresses_for(settings.bind)
+        ]
     except ProxyError as error:
         return CheckResult("port", False, error.message)
-    return CheckResult("port", True, f"{settings.port} can be used")
+    seen = "is used by Envoy of this LAPWING_HOME" if any(used) else "can be used"
+    return CheckResult("port", True, f"{settings.port} {seen}")

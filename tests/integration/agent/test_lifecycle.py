@@ -124,22 +124,28 @@ def kill_envoys(ship: Ship) -> bool:
     return bool(found)
 
 
-def test_doctor_reports_that_envoy_is_not_running(ship: Ship) -> None:
-    def traffic(status: int) -> dict[str, Any]:
-        [found] = [c for c in ship.where.json("doctor", status=status) if c["check"] == "traffic"]
-        return dict(found)
+def test_doctor_reports_that_agent_or_envoy_is_not_running(ship: Ship) -> None:
+    def checks(status: int) -> dict[str, dict[str, Any]]:
+        return {c["check"]: c for c in ship.where.json("doctor", status=status)}
 
-    assert traffic(0)["ok"]
+    found = checks(0)
+    assert found["agent"]["ok"]
+    assert found["traffic"]["ok"]
     ship.where.run("agent", "stop")
-    assert traffic(0)["ok"], "Envoy runs without the agent"
+    found = checks(1)
+    assert not found["agent"]["ok"]
+    assert "not restarted. Run `lapwing agent start`." in found["agent"]["seen"]
+    assert found["port"]["ok"]
+    assert found["port"]["seen"] == f"{ship.where.port} is used by Envoy of this LAPWING_HOME"
+    assert found["traffic"]["ok"], "Envoy runs without the agent"
     until(lambda: not kill_envoys(ship), "the end of Envoy and its supervisor")
-    seen = traffic(1)
+    seen = checks(1)["traffic"]
     assert not seen["ok"]
     assert "Envoy is not running: no request reaches faults/local" in seen["seen"]
     assert "`lapwing agent start`" in seen["seen"]
     ship.where.run("agent", "start")
     until(lambda: ship.status()["envoy"]["running"])
-    assert traffic(0)["ok"]
+    assert checks(0)["traffic"]["ok"]
     ship.whole()
 
 

@@ -70,11 +70,11 @@ def is_address(host: str) -> bool:
 
 def check_port(
     address: str, port: int, home: Path | None = None, variable: str = "LAPWING_PORT"
-) -> None:
+) -> bool:
     """Raise PortTakenError or ProxyError if a port, that of `variable`, cannot be listened on.
 
-    The Envoy of `home` may listen on it. Scans the connections of all processes if the port is
-    in use, so call it in a thread.
+    The Envoy of `home` may listen on it; returns whether it does. Scans the connections of all
+    processes if the port is in use, so call it in a thread.
     """
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     with socket.socket(family) as probe:
@@ -90,6 +90,8 @@ def check_port(
             holder = _listener(port)
             if holder is None or holder.home is None or holder.home != str(home):
                 raise port_taken(port, home, holder, variable) from error
+            return True
+    return False
 
 
 def claim_port(addresses: Iterable[str], port: int, home: Path) -> contextlib.ExitStack:
