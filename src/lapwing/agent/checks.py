@@ -53,16 +53,23 @@ ROUTE_REQUESTS = 3
 async def check_health(port: int, spec: Service) -> str | None:
     """Check a replica once; returns None if it is healthy, otherwise the reason.
 
-    With a health path, or files, a status below 400 is healthy; without, any status below 500 to
-    requests for the service's route.
+    Without a health path, requests for the service's route are sent.
     """
-    path = spec.health.path
+    path, limit = spec.health.path, status_limit(spec)
     if path is not None:
-        return await _request(port, path, spec.health, limit=400)
-    limit = 400 if spec.kind == "static" else 500
+        return await _request(port, path, spec.health, limit=limit)
     route, health = route_of(spec), spec.health
     requests = [_request(port, route, health, limit=limit) for _ in range(CONNECTIONS)]
     return next((reason for reason in await asyncio.gather(*requests) if reason), None)
+
+
+def status_limit(spec: Service) -> int:
+    """Return the lowest status of a response that is a failure.
+
+    With a health path, or files, a status below 400 is healthy; otherwise also a 404, which is
+    normal for the route of an API.
+    """
+    return 400 if spec.health.path is not None or spec.kind == "static" else 500
 
 
 async def check_route(port: int, spec: Service) -> str | None:

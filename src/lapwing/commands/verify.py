@@ -63,6 +63,7 @@ def verify_machine(settings: Settings, status: Status, document: Document) -> It
     """Yield the checks of a machine one after another."""
     import httpx
 
+    from lapwing.agent import checks
     from lapwing.observed import agent
 
     alive = agent.is_running(settings.agent)
@@ -97,7 +98,8 @@ def verify_machine(settings: Settings, status: Status, document: Document) -> It
             if wanted.route is None:
                 continue
             path = wanted.health.path or wanted.route
-            result = _ask(client, f"{name}: GET {path}", address, settings.port, host, path)
+            limit = checks.status_limit(wanted)
+            result = _ask(client, f"{name}: GET {path}", address, settings.port, host, path, limit)
             access = wanted.access or (document.edge and document.edge.access)
             if access and result.seen.startswith(("401", "403")):
                 result = CheckResult(result.check, True, f"{result.seen}, limited by `access`")
@@ -108,7 +110,10 @@ def verify_machine(settings: Settings, status: Status, document: Document) -> It
             yield result
 
 
-def _ask(client: object, check: str, address: str, port: int, host: str, path: str) -> CheckResult:
+def _ask(
+    client: object, check: str, address: str, port: int, host: str, path: str, limit: int
+) -> CheckResult:
+    """Send a request; a status of `limit` or above is a failure."""
     import httpx
 
     assert isinstance(client, httpx.Client)
@@ -121,4 +126,4 @@ def _ask(client: object, check: str, address: str, port: int, host: str, path: s
     except httpx.HTTPError as error:
         return CheckResult(check, False, f"{type(error).__name__}: {error}")
     took = answer.elapsed.total_seconds() * 1000
-    return CheckResult(check, answer.status_code < 400, f"{answer.status_code} in {took:.0f} ms")
+    return CheckResult(check, answer.status_code < limit, f"{answer.status_code} in {took:.0f} ms")
