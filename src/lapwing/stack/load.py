@@ -130,6 +130,11 @@ def find(
 def _read_name(read: Source) -> str:
     name = read.data.get("stack")
     if not isinstance(name, str) or not name.replace("-", "a").isalnum():
+        from lapwing.stack.model import Stack
+
+        problems: list[Problem] = []
+        if name is not None and validate(read, problems, Stack) is None:
+            raise StackFileError(_sorted(problems))
         message = "The file has no `stack: NAME`."
         hint = "Run `lapwing check` to list all problems."
         raise StackFileError([Problem(message, Location(read.path, 1, 1), hint)])

@@ -150,6 +150,26 @@ def test_file_is_found_from_a_subfolder(path: Path, tmp_path: Path) -> None:
         find(tmp_path / "c")
 
 
+@pytest.mark.parametrize("name", ["Bad Name", "12", "[shop]"])
+def test_invalid_name_is_reported_with_its_position(name: str, path: Path) -> None:
+    """Commands that read the name only report the same problem as those that read all."""
+    path.write_text(f"# A comment.\n{GOOD.replace('shop', name)}")
+    with pytest.raises(StackFileError) as full:
+        load(path)
+    with pytest.raises(StackFileError) as caught:
+        _ = StackFile(path).stack
+    assert caught.value.problems == full.value.problems
+    [problem] = caught.value.problems
+    assert "stack" in problem.message
+    assert (problem.where.line, problem.where.column) == (2, 8)
+
+
+def test_missing_name_is_reported(path: Path) -> None:
+    path.write_text(GOOD.partition("\n")[2])
+    with pytest.raises(StackFileError, match="The file has no `stack: NAME`"):
+        _ = StackFile(path).stack
+
+
 def test_no_stack_file_found(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"No lapwing\.yaml found in"):
         find(tmp_path)
