@@ -284,8 +284,12 @@ def money(amount: Decimal | None) -> str:
 
 
 def span(low: Decimal, high: Decimal) -> str:
-    """Format a range of amounts, or a single amount."""
-    return money(low) if low == high else f"{money(low)} to {money(high)}"
+    """Format a range of amounts, or a single amount.
+
+    The range is in order also for a saving, of which the low end may be the greater amount.
+    """
+    ends = sorted({low, high})
+    return " to ".join(money(end) for end in ends)
 
 
 def signed(low: Decimal, high: Decimal) -> str:

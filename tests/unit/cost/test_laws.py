@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lapwing.cost import report
 from lapwing.cost.alternatives import with_settings
 from lapwing.cost.book import HOURS, Book, Price, Source, Tier, book
 from lapwing.cost.estimate import estimate
@@ -291,3 +292,12 @@ def test_extended_support_is_billed_from_its_first_day(today: date, amount: Deci
     lines = {line.item: line.low for line in found.lines if "extended support" in line.item}
     assert lines.get("archive: Cloud SQL extended support") == amount
     assert not {"db: Cloud SQL extended support", "sessions: Cloud SQL extended support"} & {*lines}
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "text"),
+    [("3.49", "3.53", "3.49 to 3.53"), ("3.53", "3.49", "3.49 to 3.53"), ("3.5", "3.50", "3.50")],
+)
+def test_ends_of_a_range_are_in_order(low: str, high: str, text: str) -> None:
+    """The saving with the lowest load may be greater than that with the highest."""
+    assert report.span(Decimal(low), Decimal(high)) == text
