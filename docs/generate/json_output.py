@@ -779,7 +779,7 @@ HEAD = """# JSON output
 <!-- Generated from docs/generate/json_output.py by `make docs`. Do not edit. -->
 
 `--output json` prints the result of a command as one JSON document on stdout. Messages and progress
-are not printed. Each section has the keys and their types, and links to the JSON Schema.
+go to stderr. Each section has the keys and their types, and links to the JSON Schema.
 
 Later versions may add keys; keys are not removed or renamed. Every key is present, unless it is
 marked with `?`; a value that is not known is `null`. Times are ISO 8601 in UTC, or Unix time where
