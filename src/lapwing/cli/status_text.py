@@ -160,7 +160,9 @@ def _service_row(service: ServiceStatus) -> tuple[str, ...]:
             waiting += f" (warm for {_duration(idle.warm_for)})"
     if service.draining:
         waiting += f", {service.draining} draining"
-    restarts = f" ({active.restarts} restarts)" if active and active.restarts else ""
+    restarts = ""
+    if active and active.restarts:
+        restarts = f" ({active.restarts} restart{'s' if active.restarts > 1 else ''})"
     return (
         service.name,
         PAUSED.get(service.phase, service.phase) + restarts,

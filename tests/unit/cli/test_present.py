@@ -195,6 +195,17 @@ def test_status_calls_a_deployment_on_hold_paused() -> None:
     assert "hold" not in out.getvalue()
 
 
+@pytest.mark.parametrize(("count", "shown"), [(1, "(1 restart) "), (2, "(2 restarts) ")])
+def test_status_counts_restarts(count: int, shown: str) -> None:
+    slot = SlotStatus(slot="blue", release="1", revision="", replicas=1, ready=1, restarts=count)
+    service = ServiceStatus(name="api", kind="web", phase="running", active=slot)
+    found = Status(stack="shop", environment="local", url="", services=[service])
+    out = io.StringIO()
+    context = Context(Settings(Path("/home")), Path(), Printer(out=out, err=io.StringIO()))
+    present.status(context, StatusReport(found))
+    assert f"running {shown}" in out.getvalue()
+
+
 def test_status_shows_why_the_last_deployment_was_rejected() -> None:
     failure = Entry(
         commit="0123456789abcdef", time="2026-01-01T00:00:00Z", actor="ada", message="deploy",
