@@ -28,7 +28,10 @@ LABELS: dict[str, Claim] = {
     "private-nodes": Claim("private nodes", lambda s: s.has_private_nodes),
     "policies": Claim("NetworkPolicies deny by default", lambda s: s.has_closed_pods),
     "restricted": Claim("pods are restricted", lambda s: s.has_restricted_pods),
-    "no-public-port": Claim("the only public listener", lambda s: s.on_machine and s.has_ingress),
+    "no-public-port": Claim(
+        lambda s: f"the only {'listener, on loopback' if s.is_local else 'public listener'}",
+        lambda s: s.on_machine and s.has_ingress,
+    ),
     "no-public-database": Claim(
         "no public endpoint",
         lambda s: s.has_private_endpoint,

@@ -21,6 +21,7 @@ from lapwing.inventory.model import (
     StackInventory,
 )
 from lapwing.render.addresses import ATLAS_PORTS
+from lapwing.stack.load import LOCAL
 from lapwing.stack.resource_reference import PORTS
 
 _GIB = 2**30
@@ -68,6 +69,11 @@ class Subject:
     def on_machine(self) -> bool:
         """Whether it runs on one machine."""
         return self.environment.target == "machine"
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it runs on this machine, where Envoy listens on loopback without LAPWING_BIND."""
+        return self.on_machine and self.environment.name == LOCAL
 
     @property
     def services(self) -> tuple[Pods, ...]:

@@ -356,6 +356,19 @@ def test_machine_has_diagrams_and_document(tmp_path: Path) -> None:
     assert sorted(p.stem for p in (tmp_path / "all").iterdir()) == sorted(names)
 
 
+def test_clients_of_the_local_environment_are_on_this_machine(tmp_path: Path) -> None:
+    """Envoy listens on loopback there; a server has a `host`."""
+    web = "services: {web: {build: ./app, command: run, route: /}}"
+    server = "environments: {local: {}, production: {host: a@b.test}}"
+    path = written(f"stack: tiny\n{web}\n{server}\n", tmp_path)
+    local = output_of(path, "diagram", "network", "-e", "local")
+    assert "Clients<br>this machine" in local
+    assert "Envoy<br>the only listener, on loopback" in local
+    public = output_of(path, "diagram", "network", "-e", "production")
+    assert "Clients<br>any address" in public
+    assert "Envoy<br>the only public listener" in public
+
+
 def test_production_on_a_machine_is_the_default(tmp_path: Path) -> None:
     path = written(
         ON_A_MACHINE + "environments: {local: {}, production: {host: a@b.test}}\n", tmp_path

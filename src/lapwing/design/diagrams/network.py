@@ -34,7 +34,8 @@ def network(subject: Subject) -> Graph:
 
 def _ends(subject: Subject) -> Iterator[Node]:
     if subject.has_ingress:
-        yield Node(CLIENTS, "Clients", ("any address",), "users")
+        origin = "this machine" if subject.is_local else "any address"
+        yield Node(CLIENTS, "Clients", (origin,), "users")
     if subject.has_egress:
         yield Node(INTERNET, "Internet", (), "globe", "grey")
 
