@@ -79,12 +79,7 @@ def _show_result(context: Context, result: DeployResult) -> None:
         case "held":
             what = f" ({services})" if services else ""
             printer.say(f"Deployment {commit} is paused; no client sees it yet{what}.")
-            if result.rollout and result.rollout.preview:
-                printer.data(f"Preview: {result.rollout.preview}")
-            printer.say(
-                f"Run `lapwing promote -e {name}` to switch traffic, `lapwing abort -e {name}` to "
-                "stop it."
-            )
+            _show_paused(context, result)
         case "detached":
             ends = result.kind in ("down", "restore")
             abort = "" if ends else f", `lapwing abort -e {name}` to stop it"
@@ -100,12 +95,24 @@ def _show_result(context: Context, result: DeployResult) -> None:
             reason = result.reason or "what is in the folder is already running"
             what = {"maintenance": "change", "down": "remove"}.get(result.kind, "deploy")
             printer.say(f"Nothing to {what}: {reason}.")
+            if result.target == "machine" and result.kind != "down" and result.rollout:
+                _show_paused(context, result)
             _show_maintenance(context, result)
             _show_url(context, result)
         case _:
             printer.say(_success(result), style="green")
             _show_maintenance(context, result)
             _show_url(context, result)
+
+
+def _show_paused(context: Context, result: DeployResult) -> None:
+    """Print where a paused deployment can be seen, and the commands that end it."""
+    printer, name = context.printer, result.environment
+    if result.rollout and result.rollout.preview:
+        printer.data(f"Preview: {result.rollout.preview}")
+    printer.say(
+        f"Run `lapwing promote -e {name}` to switch traffic, `lapwing abort -e {name}` to stop it."
+    )
 
 
 def _show_maintenance(context: Context, result: DeployResult) -> None:

@@ -429,7 +429,10 @@ class MachineTarget:
         commit = rollout.commit if rollout else plan.expected
         if rollout is not None and rollout.state == "holding":
             reason = f"deployment {rollout.commit[:12]} of the same content is paused"
-            return self._result(verb, "unchanged", plan, commit=commit, reason=reason)
+            paused = Rollout(services=rollout.services, preview=rollout.preview)
+            return self._result(
+                verb, "unchanged", plan, commit=commit, reason=reason, rollout=paused
+            )
         if commit is None or (rollout is None and commit == running):
             return self._result(verb, "unchanged", plan, commit=running)
         ended = outcome_of(self.repository, commit) if rollout is None else None

@@ -45,6 +45,9 @@ def test_hold_and_promote(ship: Ship, watched: Watchers) -> None:
     began = now()
     version = hold(ship)
     candidates = ship.pids("idle")
+    again = ship.where.run("deploy")
+    assert "of the same content is paused.\nRun `lapwing promote -e local`" in again.stderr
+    assert again.stdout.startswith("Preview: https://preview.faults.localhost:")
     assert watched.answered(began) <= {ship.version}
     assert "Promoted" in ship.where.run("promote").stderr
     ship.version = version

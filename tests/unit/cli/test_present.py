@@ -118,6 +118,17 @@ def test_deploy_prints_the_url_at_the_end() -> None:
     assert err == "Deployed 0123456789ab in 2.25 s; switched after 1.50 s.\n"
 
 
+def test_paused_deployment_of_the_same_content_has_its_next_steps() -> None:
+    paused = Rollout(services=["api"], preview="https://preview.shop.localhost:8585")
+    reason = "deployment 0123456789ab of the same content is paused"
+    _, out, err = show(with_(MACHINE, outcome="unchanged", reason=reason, rollout=paused))
+    assert out.startswith("Preview: https://preview.shop.localhost:8585\n")
+    assert err == (
+        f"Nothing to deploy: {reason}.\n"
+        "Run `lapwing promote -e local` to switch traffic, `lapwing abort -e local` to stop it.\n"
+    )
+
+
 def test_local_cluster_has_no_url_but_a_command() -> None:
     result = with_(MACHINE, target="kubernetes", environment="kind", url=None)
     _, out, err = show(result)
