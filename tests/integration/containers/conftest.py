@@ -6,7 +6,6 @@ publisher can be pulled in a test.
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,12 +15,24 @@ import pytest
 from tests.installation import Installation, installation
 from tests.integration.faults.conftest import clients, watched
 from tests.integration.faults.ship import Ship
-from tests.integration.image.docker import Daemon, Docker, daemon, python_files, write_base
+from tests.integration.image.docker import Daemon, Docker, daemon, python_base
 from tests.needs import require
-from tests.registries import docker_registry
 
 __all__ = ["base", "clients", "contained", "docker", "ship", "watched"]
-SHELL = ("sh", "dirname", "realpath", "sleep")
+CRASHES = Path(__file__).with_name("test_crash.py")
+FAST_CRASHES = {
+    "test_bad_deployment_is_undone_after_the_agent_is_killed[undoing]",
+    "test_deployment_after_a_power_failure[analysing]",
+    "test_deployment_completes_after_the_agent_is_killed[switching-0.0]",
+}
+"""The cases of `test_crash` that every run takes."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the other cases of `test_crash` as slow: they are fast only with processes."""
+    for item in items:
+        if item.path == CRASHES and item.name not in FAST_CRASHES:
+            item.add_marker(pytest.mark.slow)
 
 
 class ContainerShip(Ship):
@@ -58,14 +69,7 @@ def docker(contained: Daemon) -> Docker:
 @pytest.fixture(scope="module")
 def base(docker: Docker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The name of the base image, in a registry and in the engine."""
-    folder = tmp_path_factory.mktemp("base")
-    write_base(folder / "base.tar", python_files(), SHELL)
-    with docker_registry(require("registry"), folder / "registry") as server:
-        name = f"{server.host}/python:slim"
-        variables = ("PATH=/usr/local/bin", f"PYTHON_VERSION={platform.python_version()}")
-        changes = [f"--change=ENV {variable}" for variable in variables]
-        docker("import", *changes, str(folder / "base.tar"), name)
-        docker("push", "--quiet", name)
+    with python_base(docker, tmp_path_factory.mktemp("base")) as name:
         yield name
 
 

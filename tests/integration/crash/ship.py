@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import random
@@ -13,12 +12,14 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from lapwing.agent import process_tree, processes, state, termination
+from lapwing.agent import processes, state
+from lapwing.agent.state import Generation
 from lapwing.load.client import Plan
 from lapwing.load.worker import Traffic
 from lapwing.observed import agent as observed
 from tests.deployed import PATIENCE, Deployed
 from tests.installation import LAPWING, Installation, envoys
+from tests.integration.crash.runtimes import Processes
 from tests.integration.switching.service import run
 
 STACK = """
@@ -63,12 +64,15 @@ TRAFFIC = (
 class Ship(Deployed):
     """The stack, its versions, and ways to hurt what runs it."""
 
-    def __init__(self, where: Installation, name: str = "crash") -> None:
+    def __init__(
+        self, where: Installation, name: str = "crash", runtime: Processes | None = None
+    ) -> None:
         super().__init__(where, name)
+        self._runtime = runtime or Processes()
         self.plan = Plan(self.target, TRAFFIC)
         self.version = "v0"
         self._number = 0
-        self._stack = STACK.replace("@NAME@", name)
+        self._stack = self._runtime.stack(STACK.replace("@NAME@", name))
         (where.folder / "lapwing.yaml").write_text(self._stack)
         self.write("v0")
         where.run("up")
@@ -139,11 +143,15 @@ class Ship(Deployed):
         for pid in envoys(self.where.home):
             _kill(pid)
 
+    def kill_replicas(self, generation: Generation) -> None:
+        """kill -9 all replicas of a generation."""
+        for owner in self._owners(generation):
+            self._runtime.kill(self.where.home, owner)
+
     def cut_power(self) -> None:
         """End everything at once, and let the boot look like another one."""
         self.kill_agent()
-        for identity, _ in list(process_tree.owned(self.where.home)):
-            asyncio.run(termination.kill(identity))
+        self._runtime.cut_power(self.where.home)
         for path in (self.where.home / "environments").glob("*/*/state.json"):
             memory = state.load(path.parent)
             assert memory is not None
@@ -202,20 +210,17 @@ class Ship(Deployed):
         """What runs of this stack is what the agent has written down, no more and no less."""
         until = time.monotonic() + PATIENCE
         while True:
-            known = sorted(
-                f"{self.name}/local/{g.service}/{g.label}/{r.index}"
-                for g in self.memory().generations
-                for r in g.replicas
-            )
-            running = sorted(
-                what
-                for _, what in process_tree.owned(self.where.home)
-                if what.startswith(f"{self.name}/")
-            )
+            known = sorted(o for g in self.memory().generations for o in self._owners(g))
+            owners = self._runtime.owners(self.where.home)
+            running = sorted(owner for owner in owners if owner.startswith(f"{self.name}/"))
             if running == known:
                 return
             assert time.monotonic() < until, (running, known)
             time.sleep(0.1)
+
+    def _owners(self, generation: Generation) -> list[str]:
+        prefix = f"{self.name}/local/{generation.service}/{generation.label}"
+        return [f"{prefix}/{replica.index}" for replica in generation.replicas]
 
 
 def _kill(pid: int) -> None:

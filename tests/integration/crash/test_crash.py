@@ -105,8 +105,7 @@ def test_candidate_that_died_with_the_agent_gets_no_traffic(ship: Ship, tmp_path
         assert memory.rollout is not None
         candidate = memory.numbered(memory.rollout.candidates["api"])
         assert candidate is not None
-        for replica in candidate.replicas:
-            subprocess.run(["kill", "-9", str(replica.pid)], check=True)
+        ship.kill_replicas(candidate)
         ship.where.run("agent", "start")
         ship.where.run("promote")
         ship.check(version)

@@ -12,6 +12,7 @@ import contextlib
 import importlib.metadata
 import json
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -27,11 +28,11 @@ from uv import find_uv_bin
 
 from tests.needs import require
 from tests.networks import private_network
+from tests.registries import docker_registry
 
 START_S = 60.0
 SKIPPED = {"__pycache__", "site-packages", "test", "tests", "idlelib", "tkinter", "ensurepip"}
-
-
+SHELL = ("sh", "dirname", "realpath", "sleep")
 RUNTIME = """
 import json, os, pathlib, sys
 if "--bundle" in sys.argv:
@@ -195,6 +196,20 @@ def write_base(
         for name, place in files.items():
             if name != "bin/sh":
                 archive.add(place, name, recursive=False)
+
+
+@contextlib.contextmanager
+def python_base(docker: Docker, folder: Path) -> Iterator[str]:
+    """Make a base image with Python; yields its name, in a registry and in the engine."""
+    folder.mkdir(exist_ok=True)
+    write_base(folder / "base.tar", python_files(), SHELL)
+    with docker_registry(require("registry"), folder / "registry") as server:
+        name = f"{server.host}/python:slim"
+        variables = ("PATH=/usr/local/bin", f"PYTHON_VERSION={platform.python_version()}")
+        changes = [f"--change=ENV {variable}" for variable in variables]
+        docker("import", *changes, str(folder / "base.tar"), name)
+        docker("push", "--quiet", name)
+        yield name
 
 
 def write_complete_base(path: Path, wheels: Path) -> None:
