@@ -43,6 +43,11 @@ log = logging.getLogger(__name__)
 
 YOUNGEST_IMAGE_S = 3600.0
 """Age from which an image that no release needs is removed."""
+START_TIMEOUT_S = 60.0
+"""How long a deployment in progress waits for the engine after a restart of the agent. After a boot
+or a power failure, the engine may start later than the agent."""
+START_POLL_S = 0.5
+"""Time between two requests to an engine that does not respond."""
 FLUSH_TIMEOUT_S = 2.0
 """How long the exit of a container is reported late because its last output is being read."""
 
@@ -54,6 +59,20 @@ class Containers:
         self._settings = settings
         self._connected: Engine | None = None
         self._unremoved = set[str]()
+
+    async def wait_for_engine(self, report: Callable[[str], None]) -> None:
+        """Wait until the engine responds, at most START_TIMEOUT_S; `report` gets the reason."""
+        until = time.monotonic() + START_TIMEOUT_S
+        reported = False
+        while time.monotonic() < until:
+            try:
+                await self._engine().platform()
+                return
+            except EngineError as error:
+                if not reported:
+                    report(f"{error.message} Waiting up to {START_TIMEOUT_S:g} s for it.")
+                reported = True
+                await asyncio.sleep(START_POLL_S)
 
     async def start(self, launch: Launch, log: Path) -> Identity:
         """Create and start a container; it replaces one of the same replica.

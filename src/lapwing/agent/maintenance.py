@@ -199,6 +199,10 @@ class Maintenance:
             await self._context.publisher.publish()
         except LapwingError as error:
             self._store.problem = str(error)
+        if rollout is not None and self._uses_containers:
+            await self._context.runtimes.containers.wait_for_engine(
+                lambda reason: self._store.event("agent", reason, rollout.commit)
+            )
 
     # After a rollout
 

@@ -14,7 +14,7 @@ from lapwing.observed import agent
 UNIT = """\
 [Unit]
 Description=Lapwing agent
-After=network.target
+After=network.target docker.service podman.socket
 
 [Service]
 Type=simple

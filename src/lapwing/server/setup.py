@@ -40,7 +40,7 @@ LIMITED_OPTIONS = "restrict"
 UNIT = f"""\
 [Unit]
 Description=Lapwing agent
-After=network-online.target
+After=network-online.target docker.service podman.socket
 Wants=network-online.target
 
 [Service]

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.deployed import until
 from tests.installation import installation
 from tests.integration.crash.runtimes import Containers
 from tests.integration.crash.ship import Ship
@@ -40,3 +41,20 @@ def ship(contained: Daemon, base: str, tmp_path_factory: pytest.TempPathFactory)
     runtime = Containers(contained, base)
     with installation(tmp_path_factory.mktemp("crash"), **runtime.environ) as where:
         yield Ship(where, runtime=runtime)
+
+
+def test_paused_deployment_resumes_when_the_engine_starts_after_the_agent(
+    ship: Ship, contained: Daemon
+) -> None:
+    version = ship.next_version()
+    ship.where.run("deploy", "--hold")
+    ship.kill_agent()
+    contained.stop()
+    events = ship.environment / "events.jsonl"
+    before = len(events.read_text())
+    ship.where.run("agent", "start")
+    until(lambda: "Waiting up to 60 s" in events.read_text()[before:], "the wait for the engine")
+    contained.start()
+    ship.where.run("promote")
+    ship.check(version)
+    ship.version = version
