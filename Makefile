@@ -7,6 +7,7 @@ STAMP := $(VENV)/.made-from-requirements
 LAPWING := $(CURDIR)/$(BIN)/lapwing
 SEED ?= 1
 SECONDS ?= 120
+RUNTIME ?= process
 
 .PHONY: help setup up down demo test test-slow test-terraform test-cluster test-versions lint check format bench crash chaos lock docs
 
@@ -70,10 +71,10 @@ bench: setup  ## Run the benchmarks, beside the installed peers
 	@$(BIN)/python -m benchmarks all
 
 crash: setup  ## Run the crash tests: kill the agent and Envoy at every step of a deployment
-	@$(BIN)/python -m pytest tests/integration/crash -n 0 -m "slow or not slow"
+	@$(BIN)/python -m pytest tests/integration/crash tests/integration/containers/test_crash.py -n 0 -m "slow or not slow"
 
-chaos: setup  ## Deploy under load and random faults: SEED=1 SECONDS=120
-	@$(BIN)/python -m tests.chaos --seed $(SEED) --seconds $(SECONDS)
+chaos: setup  ## Deploy under load and random faults: SEED=1 SECONDS=120 RUNTIME=process|container
+	@$(BIN)/python -m tests.chaos --seed $(SEED) --seconds $(SECONDS) --runtime $(RUNTIME)
 
 docs: setup  ## Generate the reference pages and build the documentation site in site/
 	@$(BIN)/python -m lapwing.stack.reference --write docs

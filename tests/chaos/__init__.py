@@ -1,4 +1,4 @@
-"""Random faults under load: `make chaos SEED=1 SECONDS=120`.
+"""Random faults under load: `make chaos SEED=1 SECONDS=120`, in containers with RUNTIME=container.
 
 Two stacks in one LAPWING_HOME are deployed, rolled back, promoted and aborted all the time, clients
 send requests, and in each round something is killed, frozen or filled. After each round everything

@@ -17,7 +17,9 @@ from tests.chaos.record import Record
 from tests.deployed import until
 from tests.disk import mounted
 from tests.installation import installation
-from tests.needs import PARTS
+from tests.integration.crash.runtimes import Containers, Processes
+from tests.integration.image.docker import daemon, python_base
+from tests.needs import PARTS, require
 
 DISK_SIZE = "1g"
 SHOWN = 20
@@ -29,16 +31,24 @@ def say(text: str) -> None:
     print(text, flush=True)
 
 
-def run(seed: int, seconds: float, root: Path, record: Record) -> None:
-    """Run the rounds of a seed. Raises InvariantViolation, or an error about what is left."""
+def run(seed: int, seconds: float, contained: bool, root: Path, record: Record) -> None:
+    """Run the rounds of a seed, with services in containers if `contained`.
+
+    Raises InvariantViolation, or an error about what is left.
+    """
     with contextlib.ExitStack() as stack:
         disk = None
         if PARTS["tmpfs"]():
             disk = stack.enter_context(mounted(root / ".local", DISK_SIZE))
         else:
             say("No small disk can be mounted (not root): nothing happens in rounds that fill it.")
-        where = stack.enter_context(installation(root))
-        driver = Driver(where, root / "clients", disk, record, say)
+        runtime = Processes()
+        if contained:
+            engine = stack.enter_context(daemon(require("docker")))
+            base = stack.enter_context(python_base(engine.docker, root / "base"))
+            runtime = Containers(engine, base)
+        where = stack.enter_context(installation(root, **runtime.environ))
+        driver = Driver(where, runtime, root / "clients", disk, record, say)
         try:
             driver.run(seed, seconds)
         except InvariantViolation as error:
@@ -68,12 +78,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=120.0)
+    parser.add_argument("--runtime", choices=("process", "container"), default="process")
     options = parser.parse_args()
-    say(f"seed {options.seed}, {options.seconds:g} s")
+    say(f"seed {options.seed}, {options.seconds:g} s, services in runtime: {options.runtime}")
     root = Path(tempfile.mkdtemp(prefix="lapwing-chaos-"))
     record, problem = Record(), None
     try:
-        run(options.seed, options.seconds, root, record)
+        run(options.seed, options.seconds, options.runtime == "container", root, record)
     except Exception:
         problem = traceback.format_exc()
     say("\n" + record.table())

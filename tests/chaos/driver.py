@@ -14,6 +14,7 @@ from tests.chaos.record import Clients, Period, Record
 from tests.chaos.stack import Stack
 from tests.disk import Disk
 from tests.installation import Installation
+from tests.integration.crash.runtimes import Processes
 
 CERTAIN = frozenset({Fault.NONE, Fault.AGENT_KILLED, Fault.AGENT_STOPPED, Fault.AGENT_FROZEN})
 """Faults that change the outcome of no command."""
@@ -30,6 +31,7 @@ class Driver:
     def __init__(
         self,
         where: Installation,
+        runtime: Processes,
         folder: Path,
         disk: Disk | None,
         record: Record,
@@ -39,7 +41,7 @@ class Driver:
         self._say = say
         self._disk = disk
         places = [where, *(where.beside(name) for name in STACKS[1:])]
-        self._stacks = [Stack(p, name) for p, name in zip(places, STACKS, strict=True)]
+        self._stacks = [Stack(p, name, runtime) for p, name in zip(places, STACKS, strict=True)]
         for stack in self._stacks:
             stack.deploy()  # So that there is a release to roll back to.
         self._clients = [Clients(s.target, folder / s.name) for s in self._stacks]

@@ -15,6 +15,7 @@ from lapwing.observed.status import Follower
 from tests.chaos.plan import Action
 from tests.deployed import until
 from tests.installation import Installation
+from tests.integration.crash.runtimes import Processes
 from tests.integration.crash.ship import Ship
 
 SHOWN_BYTES = 3000
@@ -24,8 +25,8 @@ SHOWN_BYTES = 3000
 class Stack(Ship):
     """One stack, the command that runs for it now, and what its last commands printed."""
 
-    def __init__(self, where: Installation, name: str) -> None:
-        super().__init__(where, name)
+    def __init__(self, where: Installation, name: str, runtime: Processes) -> None:
+        super().__init__(where, name, runtime)
         self.output: list[str] = []
         self._command: subprocess.Popen[str] | None = None
         self._cut = False
@@ -112,12 +113,12 @@ class Stack(Ship):
         return f"v{self._number}"
 
     def desired_version(self) -> str:
-        """The version of the release that the desired state names, read from its files."""
+        """The version of the release that the desired state names, by the commit it was built
+        from."""
         wanted = self.repository.read(self.name, "local")
         assert wanted is not None
-        release = wanted.services["api"].release
-        folder = self.where.settings.releases / self.name / "api" / release
-        return (folder / "app" / "VERSION").read_text().strip()
+        revision = wanted.services["api"].revision.removesuffix("-dirty")
+        return self.where.git("show", f"{revision}:api/VERSION")
 
     def settle_rollout(self) -> None:
         """Wait for the outcome of the newest deployment, which an agent may not have begun yet.
