@@ -93,8 +93,9 @@ def _show_result(context: Context, result: DeployResult) -> None:
             printer.say(f"{result.kind}: {services}. Argo Rollouts continues.")
         case "unchanged":
             reason = result.reason or "what is in the folder is already running"
-            what = {"maintenance": "change", "down": "remove"}.get(result.kind, "deploy")
-            printer.say(f"Nothing to {what}: {reason}.")
+            what = "change" if result.kind == "maintenance" else "deploy"
+            nothing = "" if result.kind == "down" else f"Nothing to {what}: "
+            printer.say(f"{nothing}{reason}.")
             if result.target == "machine" and result.kind != "down" and result.rollout:
                 _show_paused(context, result)
             _show_maintenance(context, result)

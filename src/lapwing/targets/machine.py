@@ -205,10 +205,14 @@ class MachineTarget:
                 hint=f"Run `lapwing down -e {self.ref.environment}`.",
             )
         guards.check_restore(self.settings, self.ref)
-        return self.until_stopped(
-            self.earlier_down()
-            or self.apply("down", planned.down(self.repository, self.ref, self._actor))
-        )
+        if (earlier := self.earlier_down()) is not None:
+            return self.until_stopped(earlier)
+        plan = planned.present(self.repository, self.ref)
+        if not (plan.document.services or plan.document.resources):
+            reason = f"{self.ref} is already stopped"
+            return self._result("down", "unchanged", plan, commit=plan.expected, reason=reason)
+        plan = planned.down(self.repository, self.ref, self._actor)
+        return self.until_stopped(self.apply("down", plan))
 
     def until_stopped(self, result: DeployResult) -> DeployResult:
         """Wait until all processes have ended after a deployment without services."""

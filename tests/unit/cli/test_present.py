@@ -129,6 +129,12 @@ def test_paused_deployment_of_the_same_content_has_its_next_steps() -> None:
     )
 
 
+def test_second_down_prints_that_the_stack_is_stopped() -> None:
+    reason = "shop/local is already stopped"
+    stopped = with_(MACHINE, kind="down", outcome="unchanged", reason=reason, changes=[])
+    assert show(with_(stopped, rollout=None)) == (0, "", "shop/local is already stopped.\n")
+
+
 def test_local_cluster_has_no_url_but_a_command() -> None:
     result = with_(MACHINE, target="kubernetes", environment="kind", url=None)
     _, out, err = show(result)
