@@ -164,7 +164,10 @@ def main() -> NoReturn:
 
         sys.exit(shell_complete(cli, {}, "lapwing", settings.COMPLETION, asked))
     _end_like_interrupted()
-    status = run(sys.argv[1:])
+    try:
+        status = run(sys.argv[1:])
+    except KeyboardInterrupt:  # A second one, while the first was reported.
+        status = 130
     for number in (signal.SIGINT, *_ENDING):
         signal.signal(number, signal.SIG_IGN)  # The command has ended: its status is not changed.
     gc.freeze()  # Python's last collection would take a sixth of the time of a short command.

@@ -303,6 +303,18 @@ def test_signal_after_the_end_changes_no_exit_status() -> None:
     assert (done.returncode, done.stderr) == (0, b"")
 
 
+def test_second_interrupt_while_the_first_is_reported() -> None:
+    script = (
+        "import os, signal, sys; sys.argv = ['lapwing', '--version']\n"
+        "from lapwing.cli import main\n"
+        "def interrupted(*_): os.kill(os.getpid(), signal.SIGINT)\n"
+        "main.cli.make_context = main.Printer.say = interrupted\n"
+        "main.main()"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (130, b"")
+
+
 def test_the_version(tmp_path: Path) -> None:
     from lapwing import __version__
 
