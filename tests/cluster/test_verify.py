@@ -19,7 +19,7 @@ import yaml
 from lapwing.agent.resources import kinds
 from lapwing.errors import DeploymentFailed
 from lapwing.kubernetes import routes
-from lapwing.kubernetes.verify import EdgeRequests
+from lapwing.kubernetes.verify import EdgeRequests, probe_routes
 from tests.cluster import objects
 from tests.cluster.control_plane import wait_until
 from tests.cluster.servers import echo, fixed
@@ -217,6 +217,10 @@ def test_deployment_waits_until_no_route_is_unavailable(stack: Stack) -> None:
         said.clear()
         wait(60.0)
         assert set(said) == {"api: GET /healthz through the edge: 503"}
+        paths = {"api": "/api", "page": "/"}
+        requests = EdgeRequests(paths, "shop.example", without_health=frozenset({"api"}))
+        probed = probe_routes(stack.api, stack.scope, requests)
+        assert [(r.ok, r.seen) for r in probed] == [(True, "404"), (False, "404")]
 
 
 def test_unreachable_cluster_is_a_failed_check_in_json(stack: Stack) -> None:

@@ -49,11 +49,13 @@ def _verify_cluster(target: ArgoCDTarget | KubernetesTarget) -> list[CheckResult
     loaded = target.file.load(target.ref.environment, folders=False)
     services = loaded.stack.services.items()
     paths = {n: s.health.path or s.route for n, s in services if s.route}
+    bare = frozenset(n for n, s in services if s.kind == "web" and s.health.path is None)
     domain = urlsplit(f"https://{loaded.settings.domain or 'localhost'}").netloc
+    requests = checks.EdgeRequests(paths, domain, bare)
     results: list[CheckResult] = []
     with target.cluster.connect() as api:
         try:
-            results += checks.verify(api, target.cluster.scope, checks.EdgeRequests(paths, domain))
+            results += checks.verify(api, target.cluster.scope, requests)
         except (ClusterUnreachableError, ClusterLoginError) as error:
             results.append(checks.unreachable_result(error))
     return results

@@ -43,10 +43,14 @@ Connection = TypeVar("Connection", bound=Stream)
 
 @dataclass(frozen=True, slots=True)
 class EdgeRequests:
-    """Requests to make through the edge: the path of each service, and their host."""
+    """Requests to make through the edge: the path of each service, and their host.
+
+    A service in `without_health` may respond with 4xx: 404 is normal for the route of an API.
+    """
 
     paths: dict[str, str]
     host: str
+    without_health: frozenset[str] = frozenset()
 
 
 def verify(api: ApiClient, scope: Scope, requests: EdgeRequests) -> Iterator[CheckResult]:
@@ -282,7 +286,8 @@ async def _probe_edge(
             return str(await protocols.http(stream, requests.host, path))
 
         result = await _probe(f"{name}: GET {path} through the edge", connect, probe)
-        is_refused = result.ok and int(result.seen) >= 400
+        limit = 500 if name in requests.without_health else 400
+        is_refused = result.ok and int(result.seen) >= limit
         results.append(msgspec.structs.replace(result, ok=False) if is_refused else result)
     return results
 
