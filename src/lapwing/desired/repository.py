@@ -207,7 +207,10 @@ class DesiredRepository:
         expected: str | None,
         files: Mapping[str, bytes] | None = None,
     ) -> str:
-        """Make `document` the desired state of its environment; return the new commit.
+        """Make `document` the desired state of its environment; return the commit that has it.
+
+        That is the newest one if nothing would change: a commit without a change would not be the
+        newest one of its environment, so no agent would apply it.
 
         `files` are its manifests, by their path below the stack's folder. They replace all
         manifests of the environment in the same commit. `expected` is the commit that last changed
@@ -225,9 +228,11 @@ class DesiredRepository:
                     hint=f"See `lapwing history -e {document.environment}`, then run the command "
                     "again.",
                 )
+            contents = {path: encode(document)}
+            if newest is not None and self._has(newest, document, contents[path], files):
+                return newest
             before = self.latest_valid(document.stack, document.environment)
             text = message.compose(document, before)
-            contents = {path: encode(document)}
             for name, data in (files or {}).items():
                 contents[f"{document.stack}/{name}"] = data
             gone = (
@@ -238,6 +243,15 @@ class DesiredRepository:
             return import_commit(
                 self.git, self.head(), text, document.deployment.actor, contents, gone
             )
+
+    def _has(
+        self, commit: str, document: Document, text: bytes, files: Mapping[str, bytes] | None
+    ) -> bool:
+        """Return whether a commit has a document, as text, and its manifests."""
+        stack, environment = document.stack, document.environment
+        if self.git.data("show", f"{commit}:{document_path(stack, environment)}") != text:
+            return False
+        return files is None or self.manifests(stack, environment, commit) == dict(files)
 
     def manifests(self, stack: str, environment: str, commit: str) -> dict[str, bytes]:
         """Return the manifests of an environment at a commit, by path below the stack's folder."""

@@ -68,6 +68,17 @@ def test_second_commit_on_the_same_base_raises_conflict(repository: DesiredRepos
     assert repository.git.text("count-objects") == objects
 
 
+def test_commit_of_the_present_document_is_the_newest_one(repository: DesiredRepository) -> None:
+    """As of two `abort` in a row: no agent would apply a commit that changes nothing."""
+    first = repository.commit(document(api=service("api-1")), expected=None)
+    assert repository.commit(document(api=service("api-1")), expected=first) == first
+    assert repository.head() == first
+    files, wanted = {"local/manifests/a.yaml": b"kind: Service\n"}, document(api=service("api-2"))
+    second = repository.commit(wanted, expected=first, files=files)
+    assert repository.commit(wanted, expected=second, files=files) == second
+    assert repository.head() == second != first
+
+
 def test_commits_to_two_environments_do_not_conflict(
     repository: DesiredRepository,
 ) -> None:
