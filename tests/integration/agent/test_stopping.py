@@ -122,7 +122,7 @@ def test_second_down_waits_like_the_first(queue: Queue) -> None:
         assert (down.returncode, "Everything is stopped" in said) == (0, True), said
     assert processes.started(pid) is None
     again = queue.where.call("down")
-    assert (again.returncode, "is not running" in again.stderr) == (1, True)
+    assert (again.returncode, "is already stopped" in again.stderr) == (0, True)
 
 
 def test_interrupted_down_says_that_it_continues(queue: Queue) -> None:
