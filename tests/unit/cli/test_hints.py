@@ -110,10 +110,7 @@ VERB_ONLY = {
     ("cli/present.py", "lapwing up"): "nothing was deployed yet",
     ("cli/rollback.py", "lapwing history"): "help of an option",
     ("cli/run.py", "lapwing run"): "is not available there",
-    (
-        "commands/ci_pipeline.py",
-        "lapwing ci init --force",
-    ): "chooses an environment with a forge job",
+    ("commands/ci_pipeline.py", "lapwing ci init --force"): "chooses the environment",
     ("commands/ship.py", "lapwing ship"): "is not available there",
     ("desired/repository.py", "lapwing doctor"): "-e asks another machine",
     ("desired/repository.py", "lapwing doctor --repair"): "-e asks another machine",
