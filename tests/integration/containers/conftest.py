@@ -20,11 +20,7 @@ from tests.needs import require
 
 __all__ = ["base", "clients", "contained", "docker", "ship", "watched"]
 CRASHES = Path(__file__).with_name("test_crash.py")
-FAST_CRASHES = {
-    "test_bad_deployment_is_undone_after_the_agent_is_killed[undoing]",
-    "test_deployment_after_a_power_failure[analysing]",
-    "test_deployment_completes_after_the_agent_is_killed[switching-0.0]",
-}
+FAST_CRASHES = {"test_deployment_after_a_power_failure[analysing]"}
 """The cases of `test_crash` that every run takes."""
 
 
